@@ -1,0 +1,143 @@
+"""An operation of the contract: declared once, used by the client, the server, OpenAPI and the docs."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+
+import pydantic
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from dominus.errors import ValidationError
+
+__all__ = ["Auth", "Identifier", "Omit", "Operation", "Request", "Retry", "plain_text"]
+
+Req = TypeVar("Req", bound="Request")
+Data = TypeVar("Data")
+T = TypeVar("T")
+
+
+class Retry(enum.Enum):
+    """Whether repeating an operation is safe."""
+
+    READ = "read"
+    """It changes nothing: repeat freely."""
+    KEYED = "keyed"
+    """A write that carries an idempotency key: repeat when the server keeps keys."""
+    NEVER = "never"
+    """Repeat only what never left this machine."""
+
+
+class Auth(enum.Enum):
+    """What the `Authorization` header of an operation carries."""
+
+    TOKEN = "token"  # noqa: S105 - a name, not a secret
+    """The service JWT, or the user's on `as_user`."""
+    PSK = "psk"
+    """The pre-shared key itself: the mint."""
+    NONE = "none"
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+Omit = Annotated[T | None, Field(default=None, exclude_if=_is_none)]
+"""An optional field that stays off the wire when it is None."""
+
+
+def plain_text(value: str) -> str:
+    """Refuse the characters that no name, key or path can carry."""
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise ValueError("must not contain control characters")
+    return value
+
+
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(plain_text)]
+"""The name of a schema, table or column; whether it exists is the server's to say."""
+
+
+class Request(BaseModel):
+    """The base of all request models. A wrong value raises dominus.ValidationError, on both sides."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        hide_input_in_errors=True,
+        ser_json_inf_nan="constants",
+    )
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except pydantic.ValidationError as error:
+                raise _as_validation_error(type(self), error) from None
+
+
+def _as_validation_error(model: type[BaseModel], error: pydantic.ValidationError) -> ValidationError:
+    details: list[dict[str, str]] = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        head, *rest = item["loc"] or ("request",)
+        known = model.model_fields.get(str(head))
+        name = (known.title or known.alias if known else None) or str(head)
+        where = ".".join([name, *(str(part) for part in rest)])
+        details.append({"field": where, "message": item["msg"].removeprefix("Value error, ")})
+    said = "; ".join(f"{item['field']}: {item['message']}" for item in details[:5])
+    return ValidationError(said, details=details)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation(Generic[Req, Data]):
+    """One call of the contract.
+
+    `result` is the TypedDict of the answer's `data`. Scopes read `service:verb`.
+    """
+
+    name: str
+    """The method that calls it, for example `redis.set`."""
+    method: str
+    path: str
+    """A template; `{field}` is filled from the request's field of that (wire) name."""
+    request: type[Req]
+    result: type[Data]
+    scope: str | None
+    """None: any authenticated caller, or anyone when `auth` is NONE."""
+    retry: Retry
+    summary: str = ""
+    auth: Auth = Auth.TOKEN
+    select: tuple[str, tuple[str, ...]] | None = None
+    """(body field, values): tells apart the operations that share a route."""
+    list_key: str | None = None
+    """Some servers answer with the bare list of this key."""
+    is_plain: bool = False
+    """The answer is JSON without the envelope, in either dialect."""
+    is_streamed: bool = False
+    """The body may be a stream of JSON lines, which no body limit bounds."""
+    is_own: bool = False
+    """Ours: servers of the published client do not know it."""
+    service: str = field(init=False)
+    """The service that answers, and whose breaker guards it."""
+    path_fields: dict[str, str] = field(init=False)
+    """Placeholder in the path -> attribute of the request."""
+
+    def __post_init__(self) -> None:
+        fields = self.request.model_fields
+        by_wire_name = {info.alias or name: name for name, info in fields.items()}
+        placeholders: list[str] = re.findall(r"{(\w+)}", self.path)
+        object.__setattr__(self, "service", self.path.split("/")[2])
+        object.__setattr__(self, "path_fields", {name: by_wire_name[name] for name in placeholders})
+
+    @property
+    def required_keys(self) -> frozenset[str]:
+        """The keys that an answer's `data` must have."""
+        return getattr(self.result, "__required_keys__", frozenset())
+
+
+Unwrap = Callable[[Data], T]

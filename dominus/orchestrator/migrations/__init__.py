@@ -1,0 +1,1 @@
+"""The system schema, numbered .sql files."""

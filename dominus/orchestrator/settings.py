@@ -1,0 +1,54 @@
+"""The orchestrator's settings, read from `DOMINUS_*` when it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["MIN_PSK_LENGTH", "ServerSettings"]
+
+MIN_PSK_LENGTH = 43
+"""32 random bytes, urlsafe."""
+
+
+class ServerSettings(BaseSettings):
+    """What `dominus dev`, `dominus serve` and the embedded mode stand on."""
+
+    model_config = SettingsConfigDict(env_prefix="DOMINUS_", extra="ignore", hide_input_in_errors=True)
+
+    home: Path = Path(".dominus")
+    """Where the embedded engines and the keys made for them live, mode 0700."""
+    database_url: SecretStr | None = None
+    """`postgresql://...`; None: the embedded PostgreSQL under `home`."""
+    redis_url: SecretStr | None = None
+    """`redis://...`, `rediss://...` or `redis+cluster://...`; None: in this process."""
+    master_key: SecretStr | None = None
+    """32 bytes, base64. Several, comma separated: the first wraps, the others only unwrap (rotation)."""
+    root_token: SecretStr | None = None
+    """The PSK with every scope; 43 or more characters."""
+    data_role: str = "dominus_data"
+    """The PostgreSQL role under which users' statements run."""
+    pool_size: int = Field(default=16, ge=1, le=500)
+    """Connections to PostgreSQL of one worker, for users' statements; a quarter more for the system's own."""
+    statement_timeout: float = Field(default=30.0, gt=0)
+    """Seconds."""
+    max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
+    rate_limit: float = Field(default=2000.0, gt=0)
+    """Requests per second and principal, sustained, of one worker."""
+    rate_burst: int = Field(default=5000, ge=1)
+    failed_auth_per_minute: int = Field(default=60, ge=1)
+    """Wrong tokens from one address before it gets 429."""
+    token_lifetime: int = Field(default=900, ge=60, le=86_400)
+    """Seconds."""
+    signing_key_days: int = Field(default=30, ge=1)
+    """A new signing key after so many days; the old one still verifies for a day."""
+    idempotency_hours: int = Field(default=24, ge=1)
+    """How long a repeat of a write gets the stored outcome."""
+    shutdown_grace: float = Field(default=20.0, ge=0)
+    """Seconds for requests in flight when the server stops."""
+    request_log: bool = True
+    """A structured line for each request, on the logger `dominus.access`."""
+    is_durable: bool = True
+    """False only for tests: the embedded PostgreSQL does not wait for the disk."""

@@ -1,0 +1,1 @@
+"""Product code for tests, yours and ours."""
