@@ -1,5 +1,46 @@
-"""One awaitable object for everything a backend needs around its business logic."""
+"""One awaitable object for everything a Python backend needs around its business logic.
+
+from dominus import dominus
+
+await dominus.get("DATABASE_URL")
+await dominus.db.query("users", filters={"status": "active"})
+"""
 
 from dominus._version import __version__
+from dominus.client import Dominus, dominus
+from dominus.errors import (
+    AuthenticationError,
+    AuthorizationError,
+    CircuitOpenError,
+    ConflictError,
+    DominusConnectionError,
+    DominusError,
+    DominusTimeoutError,
+    LeaseLostError,
+    LockNotAcquiredError,
+    NotFoundError,
+    RateLimitError,
+    SecureTableError,
+    ServiceError,
+    ValidationError,
+)
 
-__all__ = ["__version__"]
+__all__ = [
+    "AuthenticationError",
+    "AuthorizationError",
+    "CircuitOpenError",
+    "ConflictError",
+    "Dominus",
+    "DominusConnectionError",
+    "DominusError",
+    "DominusTimeoutError",
+    "LeaseLostError",
+    "LockNotAcquiredError",
+    "NotFoundError",
+    "RateLimitError",
+    "SecureTableError",
+    "ServiceError",
+    "ValidationError",
+    "__version__",
+    "dominus",
+]

@@ -7,6 +7,8 @@ DominusError
 │   └── SecureTableError     403        a secure table was used without a reason (code `secure_table`)
 ├── NotFoundError            404
 ├── ConflictError            409
+│   ├── LockNotAcquiredError 409        another holds the lock
+│   └── LeaseLostError       409        the lock ran out while it was held
 ├── RateLimitError           429        `retry_after` says when
 ├── ServiceError             5xx        also an answer that is cut off, no JSON or of the wrong shape
 │   └── CircuitOpenError     503        not sent: the service failed too often, `retry_after` says when
@@ -27,6 +29,8 @@ __all__ = [
     "DominusConnectionError",
     "DominusError",
     "DominusTimeoutError",
+    "LeaseLostError",
+    "LockNotAcquiredError",
     "NotFoundError",
     "RateLimitError",
     "SecureTableError",
@@ -96,7 +100,9 @@ class DominusError(Exception):
         return f"{' '.join(parts)} [{said}]"
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.message!r}, code={self.code!r}, status_code={self.status_code!r})"
+        return (
+            f"{type(self).__name__}({self.message!r}, code={self.code!r}, status_code={self.status_code!r})"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), dict(self.__dict__)))
@@ -147,6 +153,19 @@ class ConflictError(DominusError):
 
     default_code = "conflict"
     default_status = 409
+
+
+class LockNotAcquiredError(ConflictError):
+    """Another holds the lock."""
+
+    default_code = "lock_held"
+    default_retryable = True
+
+
+class LeaseLostError(ConflictError):
+    """The lock ran out, or was taken over, while it was held."""
+
+    default_code = "lease_lost"
 
 
 class RateLimitError(DominusError):
@@ -205,7 +224,8 @@ RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 def error_from_status(status: int, message: str, *, code: str | None = None, **facts: Any) -> DominusError:
     """Return (not raise) the typed error for an HTTP status; `facts` are the attributes of DominusError."""
     kind = _BY_STATUS.get(status) or (ServiceError if status >= 500 else DominusError)
-    if code in _BY_CODE and issubclass(_BY_CODE[code], kind):
-        kind = _BY_CODE[code]
+    special = _BY_CODE.get(code or "")
+    if special is not None and issubclass(special, kind):
+        kind = special
     facts.setdefault("retryable", status in RETRYABLE_STATUSES)
     return kind(message, code=code, status_code=status, **facts)

@@ -6,14 +6,15 @@ import enum
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NotRequired, TypeVar, get_origin, get_type_hints
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from dominus.errors import ValidationError
 
-__all__ = ["Auth", "Identifier", "Omit", "Operation", "Request", "Retry", "plain_text"]
+__all__ = ["Auth", "Identifier", "Omit", "Operation", "Request", "Retry", "is_none", "plain_text"]
 
 Req = TypeVar("Req", bound="Request")
 Data = TypeVar("Data")
@@ -41,11 +42,12 @@ class Auth(enum.Enum):
     NONE = "none"
 
 
-def _is_none(value: object) -> bool:
+def is_none(value: object) -> bool:
+    """Tell whether an optional field stays off the wire."""
     return value is None
 
 
-Omit = Annotated[T | None, Field(default=None, exclude_if=_is_none)]
+Omit = Annotated[T | None, Field(default=None, exclude_if=is_none)]
 """An optional field that stays off the wire when it is None."""
 
 
@@ -137,7 +139,15 @@ class Operation(Generic[Req, Data]):
     @property
     def required_keys(self) -> frozenset[str]:
         """The keys that an answer's `data` must have."""
-        return getattr(self.result, "__required_keys__", frozenset())
+        return _required_keys(self.result)
+
+
+@cache
+def _required_keys(result: type) -> frozenset[str]:
+    # `__required_keys__` does not see NotRequired where annotations are strings, as they are here.
+    declared: frozenset[str] = getattr(result, "__required_keys__", frozenset())
+    hints = get_type_hints(result, include_extras=True) if declared else {}
+    return frozenset(name for name in declared if get_origin(hints[name]) is not NotRequired)
 
 
 Unwrap = Callable[[Data], T]

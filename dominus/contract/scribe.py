@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from pydantic import Field, StringConstraints
 
-from dominus.contract.operation import Identifier, Omit, Operation, Request, Retry, _is_none
+from dominus.contract.operation import Identifier, Omit, Operation, Request, Retry, is_none
 from dominus.contract.warden import Empty
 
 MAX_LIMIT = 10_000
@@ -151,7 +151,7 @@ class DeleteRequest(Access):
 class BulkInsertRequest(Access):
     """Rows, here or, in a streamed request, as the JSON lines after this header."""
 
-    rows: Annotated[list[Row] | None, Field(exclude_if=_is_none)] = None
+    rows: Annotated[list[Row] | None, Field(exclude_if=is_none)] = None
 
 
 BASE = "/api/scribe/data/{schema}"

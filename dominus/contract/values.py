@@ -1,7 +1,7 @@
-"""How Python values become JSON, and which types an answer's column hints bring back.
+r"""How Python values become JSON, and which types an answer's column hints bring back.
 
 What JSON has no word for travels as text: Decimal and UUID as themselves, times in ISO 8601, bytes as
-`\\x` and hex (PostgreSQL's own form). Everything else that is not JSON is refused before it is sent.
+`\x` and hex (PostgreSQL's own form). Everything else that is not JSON is refused before it is sent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, TypeGuard
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -31,7 +31,7 @@ def wire_value(value: Any, at: str = "value", *, allow_bytes: bool = False, dept
     Raises:
         ValidationError: it holds NaN, an infinity, a naive datetime, itself, or a type without a JSON form.
     """
-    kind = type(value)
+    kind = cast("type[object]", type(value))
     if kind in _PLAIN:
         return value
     if kind is float:
@@ -41,9 +41,9 @@ def wire_value(value: Any, at: str = "value", *, allow_bytes: bool = False, dept
     if depth > MAX_DEPTH:
         raise ValidationError(f"{at}: nested more than {MAX_DEPTH} deep, or it contains itself")
     if isinstance(value, Mapping):
-        return _wire_mapping(value, at, allow_bytes, depth)
+        return _wire_mapping(cast("Mapping[Any, Any]", value), at, allow_bytes, depth)
     if isinstance(value, (list, tuple, set, frozenset)):
-        items: Sequence[Any] = list(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        items = cast("Sequence[Any]", value)
         return [
             wire_value(item, f"{at}[{index}]", allow_bytes=allow_bytes, depth=depth + 1)
             for index, item in enumerate(items)
@@ -65,40 +65,56 @@ def _wire_mapping(value: Mapping[Any, Any], at: str, allow_bytes: bool, depth: i
 
 
 def _wire_scalar(value: Any, at: str, allow_bytes: bool, depth: int) -> Any:
-    if isinstance(value, enum.Enum):
-        return wire_value(value.value, at, allow_bytes=allow_bytes, depth=depth + 1)
-    if isinstance(value, (str, int)):
-        return value
-    if isinstance(value, dt.datetime):
-        if value.tzinfo is None:
-            raise ValidationError(
-                f"{at}: the datetime {value.isoformat()} has no time zone",
-                hint="use datetime.now(timezone.utc), or value.replace(tzinfo=...)",
-            )
-        return value.isoformat()
-    if isinstance(value, (dt.date, dt.time)):
-        return value.isoformat()
-    if isinstance(value, dt.timedelta):
-        return f"{value.days} days {value.seconds}.{value.microseconds:06} seconds"
-    if isinstance(value, Decimal):
-        if not value.is_finite():
-            raise ValidationError(f"{at}: {value} is no number", hint="store None instead")
-        return str(value)
-    if isinstance(value, uuid.UUID):
-        return str(value)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        if not allow_bytes:
-            raise ValidationError(f"{at}: bytes are not JSON", hint="decode them, or encode them as base64 text")
-        return "\\x" + bytes(value).hex()
-    if isinstance(value, BaseModel):
-        return wire_value(value.model_dump(), at, allow_bytes=allow_bytes, depth=depth + 1)
-    if _is_record(value):
-        return wire_value(dataclasses.asdict(value), at, allow_bytes=allow_bytes, depth=depth + 1)
+    if isinstance(value, (enum.Enum, BaseModel)) or _is_record(value):
+        return wire_value(_content(value), at, allow_bytes=allow_bytes, depth=depth + 1)
+    if isinstance(value, (bytes, bytearray, memoryview)) and not allow_bytes:
+        raise ValidationError(f"{at}: bytes are not JSON", hint="decode them, or encode them as base64 text")
+    for kind, write in _WRITERS:
+        if isinstance(value, kind):
+            return write(value, at)
     raise ValidationError(f"{at}: {type(value).__name__} has no JSON form")
 
 
-def _is_record(value: Any) -> TypeGuard[Any]:
+def _content(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    return value.model_dump() if isinstance(value, BaseModel) else dataclasses.asdict(cast("Any", value))
+
+
+def _is_record(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _write_datetime(value: dt.datetime, at: str) -> str:
+    if value.tzinfo is None:
+        raise ValidationError(
+            f"{at}: the datetime {value.isoformat()} has no time zone",
+            hint="use datetime.now(timezone.utc), or value.replace(tzinfo=...)",
+        )
+    return value.isoformat()
+
+
+def _write_decimal(value: Decimal, at: str) -> str:
+    if not value.is_finite():
+        raise ValidationError(f"{at}: {value} is no number", hint="store None instead")
+    return str(value)
+
+
+def _write_duration(value: dt.timedelta, _at: str) -> str:
+    return f"{value.days} days {value.seconds}.{value.microseconds:06} seconds"
+
+
+# In this order: a datetime is a date too, and the first that fits counts.
+_WRITERS: Sequence[tuple[Any, Callable[[Any, str], Any]]] = (
+    ((str, int), lambda value, _: value),
+    (dt.datetime, _write_datetime),
+    ((dt.date, dt.time), lambda value, _: value.isoformat()),
+    (dt.timedelta, _write_duration),
+    (Decimal, _write_decimal),
+    (uuid.UUID, lambda value, _: str(value)),
+    ((bytes, bytearray, memoryview), lambda value, _: "\\x" + value.hex()),
+    (float, lambda value, at: wire_value(float(value), at)),
+)
 
 
 # The column types that JSON cannot say, as an answer's `types` names them. Text that does not fit, such as
@@ -120,7 +136,7 @@ def _restore(value: Any, convert: Callable[[Any], Any]) -> Any:
     if value is None:
         return None
     if isinstance(value, list):
-        items: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
+        items = cast("list[Any]", value)
         return [_restore(item, convert) for item in items]
     try:
         return convert(value)

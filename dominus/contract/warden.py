@@ -17,12 +17,13 @@ SecretKey = Annotated[
 ]
 
 
-class MintedToken(TypedDict):
-    """A token; `expires_in` is in seconds."""
+class MintedToken(TypedDict, total=False):
+    """A token; `expires_in` is in seconds. Some servers call the token `token`."""
 
     access_token: str
-    token_type: NotRequired[str]
-    expires_in: NotRequired[int]
+    token: str
+    token_type: str
+    expires_in: int
 
 
 class Empty(Request):

@@ -48,6 +48,8 @@ class ServerSettings(BaseSettings):
     """How long a repeat of a write gets the stored outcome."""
     shutdown_grace: float = Field(default=20.0, ge=0)
     """Seconds for requests in flight when the server stops."""
+    metrics_open: bool = False
+    """Show /metrics to anyone; `dominus dev` does on loopback."""
     request_log: bool = True
     """A structured line for each request, on the logger `dominus.access`."""
     is_durable: bool = True

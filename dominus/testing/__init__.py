@@ -1,1 +1,36 @@
-"""Product code for tests, yours and ours."""
+"""For tests of programs that use Dominus: a local orchestrator, a movable clock, a scripted transport.
+
+The pytest plugin (`dominus.testing.plugin`) is there as soon as the package is installed; docs/testing.md shows it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dominus.testing.clock import MovableClock
+    from dominus.testing.local import LocalOrchestrator
+    from dominus.testing.script import Recorded, Reply, ScriptedTransport, failure, hang, ok, raises, raw
+
+__all__ = [
+    "LocalOrchestrator",
+    "MovableClock",
+    "Recorded",
+    "Reply",
+    "ScriptedTransport",
+    "failure",
+    "hang",
+    "ok",
+    "raises",
+    "raw",
+]
+
+_HOME = {"LocalOrchestrator": "local", "MovableClock": "clock"}
+
+
+def __getattr__(name: str) -> Any:
+    # pytest imports this package with the plugin, in every run of every project: what is heavy comes when it is used.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME.get(name, 'script')}"), name)

@@ -1,0 +1,116 @@
+"""Who sends the calls of a client and of its user views: settings read at the first call, a pipeline per loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import httpx
+
+    from dominus.contract.operation import Operation, Request
+    from dominus.settings import Settings
+    from dominus.transport.clock import Clock
+    from dominus.transport.pipeline import Lines, Pipeline
+    from dominus.transport.runtime import Runtimes
+    from dominus.transport.shared import ColdStart, Shared
+
+__all__ = ["Caller", "Core"]
+
+Data = TypeVar("Data")
+
+
+class Core:
+    """What a client and its user views share; made at the first call, when the environment is read."""
+
+    def __init__(
+        self,
+        given: dict[str, Any],
+        settings: Settings | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Clock | None = None,
+        on_cold_start: Callable[[ColdStart], None] | None = None,
+    ) -> None:
+        self._given = given
+        self._settings = settings
+        self._transport = transport
+        self._clock = clock
+        self._on_cold_start = on_cold_start
+        self._lock = threading.Lock()
+        self._shared: Shared | None = None
+        self._runtimes: Runtimes | None = None
+
+    @property
+    def shared(self) -> Shared:
+        """Settings, breakers, budget and counters."""
+        if self._shared is None:
+            with self._lock:
+                self._shared = self._shared or self._make_shared()
+        return self._shared
+
+    def _make_shared(self) -> Shared:
+        from dominus.settings import load_settings
+        from dominus.transport.cache import StaleCache
+        from dominus.transport.clock import SystemClock
+        from dominus.transport.retry import Budget, Policy
+        from dominus.transport.shared import Shared
+
+        settings = self._settings or load_settings(**self._given)
+        return Shared(
+            settings=settings,
+            clock=self._clock or SystemClock(),
+            transport=self._transport,
+            on_cold_start=self._on_cold_start,
+            policy=Policy(
+                max_attempts=settings.max_attempts,
+                backoff_base=settings.backoff_base,
+                backoff_cap=settings.backoff_cap,
+                cold_start_timeout=settings.cold_start_timeout,
+            ),
+            budget=Budget(settings.retry_budget),
+            cache=StaleCache(),
+        )
+
+    async def pipeline(self) -> Pipeline:
+        """Return the open pipeline of the running loop."""
+        if self._runtimes is None:
+            from dominus.transport.runtime import Runtimes
+
+            with self._lock:
+                self._runtimes = self._runtimes or Runtimes()
+        return await self._runtimes.pipeline(self.shared)
+
+    async def aclose(self) -> None:
+        """Close what the running loop holds; the next call reads the environment anew."""
+        if self._runtimes is not None:
+            await self._runtimes.aclose()
+        self._shared = None
+
+
+class Caller:
+    """Sends operations, as the service or as one user."""
+
+    __slots__ = ("core", "user_token")
+
+    def __init__(self, core: Core, user_token: str | None = None) -> None:
+        self.core = core
+        self.user_token = user_token
+
+    @property
+    def shared(self) -> Shared:
+        """Settings, breakers, budget and counters."""
+        return self.core.shared
+
+    async def send(
+        self,
+        op: Operation[Any, Data],
+        request: Request,
+        *,
+        timeout: float | None = None,
+        lines: Lines | None = None,
+    ) -> Data:
+        """Send an operation and return its data."""
+        pipeline = await self.core.pipeline()
+        user_token = self.user_token if op.auth.value == "token" else None
+        return await pipeline.call(op, request, timeout=timeout, user_token=user_token, lines=lines)

@@ -1,0 +1,185 @@
+"""Dominus: lazy, holds the namespaces, owns one Runtime per event loop."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from dominus.caller import Caller, Core
+from dominus.errors import AuthenticationError
+from dominus.result import MISSING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import httpx
+
+    from dominus.contract.warden import SecretStored
+    from dominus.namespaces.auth import Auth
+    from dominus.namespaces.db import Db
+    from dominus.namespaces.ddl import Ddl
+    from dominus.namespaces.health import Health
+    from dominus.namespaces.redis import Redis
+    from dominus.namespaces.secrets import Secrets
+    from dominus.settings import Settings
+    from dominus.transport.clock import Clock
+    from dominus.transport.shared import ColdStart, Stats
+
+__all__ = ["Dominus", "dominus"]
+
+
+class Dominus:
+    """One awaitable object for everything a backend needs around its business logic.
+
+    `from dominus import dominus` is the usual one, set up by the environment (`DOMINUS_URL`, `DOMINUS_TOKEN`), which
+    is read at the first call. An own instance closes itself: `async with Dominus(url=..., token=...) as d:`.
+
+    Args:
+        url: `http(s)://host[:port]`, or `embedded`.
+        token: the pre-shared key (PSK).
+        project: partitions secrets and cache entries; `CB_PROJECT_SLUG`.
+        environment: likewise; `CB_ENVIRONMENT`.
+        timeout: the deadline of a call that names none, in seconds (30).
+        cold_start_timeout: how long a server that starts is waited for, in seconds (60).
+        home: where an embedded orchestrator keeps its data (`.dominus`).
+        settings: a whole Settings instead of the values above and of the environment.
+        transport: any httpx.AsyncBaseTransport, for tests and special networks.
+        on_cold_start: called before each try while a server starts.
+        clock: time itself, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        project: str | None = None,
+        environment: str | None = None,
+        timeout: float | None = None,
+        cold_start_timeout: float | None = None,
+        home: str | None = None,
+        settings: Settings | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        on_cold_start: Callable[[ColdStart], None] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        given: dict[str, Any] = {
+            "url": url,
+            "token": token,
+            "project": project,
+            "environment": environment,
+            "timeout": timeout,
+            "cold_start_timeout": cold_start_timeout,
+            "home": home,
+        }
+        self._caller = Caller(Core(given, settings, transport, clock, on_cold_start))
+
+    def __repr__(self) -> str:
+        return "<Dominus as user>" if self._caller.user_token else "<Dominus>"
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Encrypted, versioned secrets."""
+        from dominus.namespaces.secrets import Secrets
+
+        return Secrets(self._caller)
+
+    @cached_property
+    def db(self) -> Db:
+        """Rows of tables."""
+        from dominus.namespaces.db import Db
+
+        return Db(self._caller)
+
+    @cached_property
+    def ddl(self) -> Ddl:
+        """The shape of tables."""
+        from dominus.namespaces.ddl import Ddl
+
+        return Ddl(self._caller)
+
+    @cached_property
+    def redis(self) -> Redis:
+        """Cache entries, counters, hashes and locks."""
+        from dominus.namespaces.redis import Redis
+
+        return Redis(self._caller)
+
+    @cached_property
+    def auth(self) -> Auth:
+        """Tokens for users, and their verification."""
+        from dominus.namespaces.auth import Auth
+
+        return Auth(self._caller)
+
+    @cached_property
+    def health(self) -> Health:
+        """Is it there, and does what it stands on answer."""
+        from dominus.namespaces.health import Health
+
+        return Health(self._caller)
+
+    async def get(self, key: str, default: Any = MISSING, *, timeout: float | None = None) -> Any:
+        """Return a secret's value: `dominus.secrets.get`.
+
+        Raises:
+            NotFoundError: there is no such secret and no default.
+        """
+        if default is MISSING:
+            return await self.secrets.get(key, timeout=timeout)
+        return await self.secrets.get(key, default, timeout=timeout)
+
+    async def upsert(
+        self, key: str, value: Any, comment: str | None = None, *, timeout: float | None = None
+    ) -> SecretStored:
+        """Store a secret: `dominus.secrets.upsert`."""
+        return await self.secrets.upsert(key, value, comment, timeout=timeout)
+
+    async def __call__(self, name: str, /, **params: Any) -> Any:
+        """Call an operation by its name: `await dominus("secrets.get", key="K")`.
+
+        Raises:
+            ValidationError: there is no such operation (the message suggests the nearest), or a parameter is wrong.
+        """
+        from dominus.names import call_by_name
+
+        return await call_by_name(self, name, params)
+
+    def as_user(self, user_token: str) -> Dominus:
+        """Return a light view of this client that sends a user's token instead of the service's.
+
+        Raises:
+            AuthenticationError: the token is empty; a missing session must not become the service.
+        """
+        if not user_token or not user_token.isascii() or not user_token.isprintable():
+            raise AuthenticationError("as_user: the user token is empty or malformed", code="token_malformed")
+        view = object.__new__(type(self))
+        view._caller = Caller(self._caller.core, user_token)
+        return view
+
+    def deadline(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        """Bound all calls of a block together: `with dominus.deadline(2.0): ...`."""
+        from dominus.transport.deadline import deadline
+
+        return deadline(seconds)
+
+    def stats(self) -> Stats:
+        """Return calls, attempts, retries, mints, cache hits, the retry budget left and the breakers' states."""
+        return self._caller.shared.stats()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop. The client can be used again, with the settings read anew."""
+        await self._caller.core.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+dominus = Dominus()

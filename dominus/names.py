@@ -1,0 +1,51 @@
+"""Calls by name: `dominus("redis.set", key="k", value=1)`, for the CLI and for callers that hold names as data."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dominus.errors import ValidationError
+
+if TYPE_CHECKING:
+    from dominus.client import Dominus
+
+__all__ = ["METHOD_OF", "call_by_name", "callable_names"]
+
+METHOD_OF: Mapping[str, str] = {
+    "auth.self": "auth.token",
+    "auth.mint": "auth.mint_jwt",
+    "auth.jwks": "auth.get_public_key",
+}
+"""Operations whose method has another name; every other operation is called as it is."""
+_ALSO = ("get", "upsert", "ddl.add_table", "auth.validate_jwt", "secrets.get_many", "auth.mint_jwt")
+
+
+def callable_names() -> list[str]:
+    """Return every name that can be called, sorted."""
+    from dominus.contract import operations
+
+    return sorted({*operations(), *_ALSO})
+
+
+async def call_by_name(client: Dominus, name: str, params: Mapping[str, Any]) -> Any:
+    """Call an operation by its name with the parameters of its method."""
+    names = callable_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        raise ValidationError(
+            f"there is no operation {name!r}",
+            code="unknown_operation",
+            hint=f"did you mean {near[0]!r}?" if near else "`dominus call --list` shows all names",
+        )
+    method: Any = client
+    for part in METHOD_OF.get(name, name).split("."):
+        method = getattr(method, part)
+    try:
+        inspect.signature(method).bind(**params)
+    except TypeError as error:
+        known = ", ".join(inspect.signature(method).parameters)
+        raise ValidationError(f"{name}: {error}", code="bad_parameters", hint=f"it takes {known}") from None
+    return await method(**params)

@@ -1,0 +1,115 @@
+"""dominus.auth: tokens for users, and their verification."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jwt
+
+from dominus.contract import warden
+from dominus.errors import AuthenticationError
+from dominus.namespaces.base import Namespace, unwrap
+
+if TYPE_CHECKING:
+    from dominus.caller import Caller
+
+__all__ = ["Auth"]
+
+LEEWAY_SECONDS = 30
+REFETCH_SECONDS = 5.0
+"""An unknown key id is looked up again at most this often."""
+
+
+class Auth(Namespace):
+    """Mints tokens with the PSK, verifies them with the server's public keys."""
+
+    def __init__(self, caller: Caller) -> None:
+        super().__init__(caller)
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at: float | None = None
+
+    async def token(self, *, timeout: float | None = None) -> warden.MintedToken:
+        """Mint a service token of its own: `{"access_token", "token_type", "expires_in"}`. Calls need none of it."""
+        return await self._call(warden.MINT, warden.MintRequest(), timeout=timeout)
+
+    async def mint_jwt(
+        self,
+        user_id: str,
+        scope: Sequence[str] | None = None,
+        expires_in: int = 900,
+        system: str = "user",
+        *,
+        timeout: float | None = None,
+    ) -> warden.MintedToken:
+        """Mint a token for a user: `{"access_token", "token_type", "expires_in"}`.
+
+        Args:
+            user_id: becomes the token's subject.
+            scope: scopes that this client has itself, such as `["db:read"]`; none without it.
+            expires_in: seconds, 60 to 86,400.
+            system: kept in the token.
+            timeout: seconds for the whole call.
+
+        Raises:
+            AuthorizationError: a scope that this client does not have.
+        """
+        params = warden.MintForParams(
+            user_id=user_id,
+            scope=None if scope is None else list(scope),
+            expires_in=expires_in,
+            system=system,
+        )
+        return await self._call(warden.MINT_FOR, warden.MintForRequest(params=params), timeout=timeout)
+
+    async def get_public_key(self, *, timeout: float | None = None) -> str:
+        """Return the current public key as PEM."""
+        answer = await self._call(warden.PUBLIC_KEY, warden.PublicKeyRequest(), timeout=timeout)
+        return answer["public_key"]
+
+    async def get_jwks(self, *, timeout: float | None = None) -> warden.KeySet:
+        """Return the JWK set (RFC 7517) that verifies this server's tokens."""
+        return await self._call(warden.KEY_SET, warden.Empty(), timeout=timeout)
+
+    async def validate_jwt(self, token: str, *, timeout: float | None = None) -> dict[str, Any]:
+        """Verify a token here, with the server's public keys, and return its claims.
+
+        The keys are fetched once, and again when a token names an unknown one.
+
+        Raises:
+            AuthenticationError: it is malformed, expired, or not signed by this server.
+        """
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.PyJWTError:
+            raise AuthenticationError("the token is malformed", code="token_malformed") from None
+        key = await self._key(str(header.get("kid", "")), timeout)
+        try:
+            return await asyncio.to_thread(
+                jwt.decode,
+                token,
+                key,
+                algorithms=["RS256"],
+                leeway=LEEWAY_SECONDS,
+                options={"require": ["exp", "sub"]},
+            )
+        except jwt.ExpiredSignatureError:
+            raise AuthenticationError("the token has expired", code="token_expired") from None
+        except jwt.PyJWTError as error:
+            raise AuthenticationError(f"the token is not valid: {error}", code="token_invalid") from None
+
+    async def _key(self, key_id: str, timeout: float | None) -> jwt.PyJWK:
+        now = self._caller.shared.clock.monotonic()
+        is_due = self._fetched_at is None or now - self._fetched_at >= REFETCH_SECONDS
+        if key_id not in self._keys and is_due:
+            self._fetched_at = now
+            answer = await self.get_jwks(timeout=timeout)
+            self._keys = unwrap(
+                warden.KEY_SET,
+                answer,
+                lambda data: {key["kid"]: jwt.PyJWK(key, "RS256") for key in data["keys"]},
+            )
+        if key_id not in self._keys:
+            raise AuthenticationError("the token is signed by an unknown key", code="token_invalid")
+        return self._keys[key_id]

@@ -1,0 +1,417 @@
+"""dominus.db: rows of tables."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Generic, Literal, TypedDict, TypeVar, overload
+
+import pydantic
+
+from dominus.contract import scribe
+from dominus.contract.scribe import Row
+from dominus.contract.warden import Empty
+from dominus.errors import ValidationError
+from dominus.namespaces.base import Namespace
+from dominus.namespaces.rows import RowSource, as_models, filters_of, lines_of, row_of
+
+__all__ = ["Db", "QueryRows"]
+
+M = TypeVar("M", bound=pydantic.BaseModel)
+T = TypeVar("T")
+Filters = Mapping[str, Any]
+SortOrder = str | Sequence[str]
+
+
+class QueryRows(TypedDict, Generic[T]):
+    """`total` counts all matches, whatever the page; None with `total=False`."""
+
+    rows: list[T]
+    total: int | None
+
+
+class Db(Namespace):
+    """Filters: `{"column": value}`, all of them must hold.
+
+    A value may be a scalar, None (IS NULL), a list (any of), or a dict of operators: `eq`, `ne`, `gt`, `gte`, `lt`,
+    `lte`, `like`, `ilike`, `contains`, `is_null`, `between`, `in`, `not_in`. `{"or": [{...}, {...}]}` groups.
+    Every method takes `reason=` and `actor=`, which secure tables ask for and the audit trail keeps.
+    """
+
+    async def schemas(self, *, timeout: float | None = None) -> list[str]:
+        """List the schemas, without the system's own."""
+        return (await self._call(scribe.SCHEMAS, Empty(), timeout=timeout))["schemas"]
+
+    async def tables(self, schema: str = "public", *, timeout: float | None = None) -> list[scribe.TableInfo]:
+        """List the tables and views of a schema: dicts with `table_name`, `schema_name`, `type`."""
+        return (await self._call(scribe.TABLES, scribe.TablesRequest(schema_=schema), timeout=timeout))[
+            "tables"
+        ]
+
+    async def columns(
+        self, table: str, schema: str = "public", *, timeout: float | None = None
+    ) -> list[scribe.ColumnInfo]:
+        """List the columns of a table.
+
+        Each is a dict with `column_name`, `data_type`, `is_nullable`, `is_primary_key` and `default` (SQL text).
+        """
+        request = scribe.TableRequest(schema_=schema, table=table)
+        return (await self._call(scribe.COLUMNS, request, timeout=timeout))["columns"]
+
+    @overload
+    async def query(
+        self,
+        table: str,
+        schema: str = "public",
+        filters: Filters | None = None,
+        sort_by: str | Sequence[str] | None = None,
+        sort_order: SortOrder = "ASC",
+        limit: int = 100,
+        offset: int = 0,
+        reason: str | None = None,
+        actor: str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        total: bool = True,
+        model: None = None,
+        timeout: float | None = None,
+    ) -> QueryRows[Row]: ...
+    @overload
+    async def query(
+        self,
+        table: str,
+        schema: str = "public",
+        filters: Filters | None = None,
+        sort_by: str | Sequence[str] | None = None,
+        sort_order: SortOrder = "ASC",
+        limit: int = 100,
+        offset: int = 0,
+        reason: str | None = None,
+        actor: str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        total: bool = True,
+        model: type[M],
+        timeout: float | None = None,
+    ) -> QueryRows[M]: ...
+    async def query(
+        self,
+        table: str,
+        schema: str = "public",
+        filters: Filters | None = None,
+        sort_by: str | Sequence[str] | None = None,
+        sort_order: SortOrder = "ASC",
+        limit: int = 100,
+        offset: int = 0,
+        reason: str | None = None,
+        actor: str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        total: bool = True,
+        model: type[pydantic.BaseModel] | None = None,
+        timeout: float | None = None,
+    ) -> QueryRows[Any]:
+        """Read one page of rows: `{"rows": [...], "total": n}`.
+
+        Args:
+            table: a table or view.
+            schema: where it is.
+            filters: see the class.
+            sort_by: one column or several; ties are broken by the primary key, so that pages do not overlap.
+            sort_order: `asc` or `desc`, one for all columns or one for each.
+            limit: rows of this page, 1 to 10,000.
+            offset: rows to leave out first; `iterate` is faster for whole tables.
+            reason: why, for secure tables.
+            actor: who, for secure tables.
+            columns: only these.
+            total: count all matches; turn it off where the number is not needed.
+            model: a pydantic model that the rows become.
+            timeout: seconds for the whole call.
+
+        Raises:
+            NotFoundError: there is no such table or schema.
+            ValidationError: there is no such column, or a value does not fit its type.
+        """
+        request = scribe.QueryRequest(
+            schema_=schema,
+            table=table,
+            filters=filters_of(filters),
+            sort_by=_names(sort_by),
+            sort_order=sort_order if isinstance(sort_order, str) else list(sort_order),
+            limit=limit,
+            offset=offset,
+            reason=reason or None,
+            actor=actor,
+            columns=None if columns is None else list(columns),
+            count=total,
+        )
+        found = await self._call(scribe.QUERY, request, timeout=timeout)
+        rows = found["items"]
+        return {
+            "rows": rows if model is None else as_models(rows, model, scribe.QUERY.name),
+            "total": found.get("total"),
+        }
+
+    async def page(
+        self,
+        table: str,
+        schema: str = "public",
+        filters: Filters | None = None,
+        *,
+        by: str | Sequence[str] | None = None,
+        descending: bool = False,
+        columns: Sequence[str] | None = None,
+        page_size: int = 500,
+        cursor: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+        timeout: float | None = None,
+    ) -> scribe.RowPage:
+        """Read the rows after `cursor` in key order: `{"items", "cursor"}`; a None cursor ends the walk.
+
+        What `iterate` is made of; for endpoints that hand a cursor to their own callers. Arguments as there.
+        """
+        names = _names(by)
+        request = scribe.PageRequest(
+            schema_=schema,
+            table=table,
+            filters=filters_of(filters),
+            by=[names] if isinstance(names, str) else names,
+            descending=descending,
+            columns=None if columns is None else list(columns),
+            page_size=page_size,
+            cursor=cursor,
+            reason=reason or None,
+            actor=actor,
+        )
+        return await self._call(scribe.PAGE, request, timeout=timeout)
+
+    @overload
+    def iterate(
+        self,
+        table: str,
+        schema: str = "public",
+        filters: Filters | None = None,
+        *,
+        by: str | Sequence[str] | None = None,
+        descending: bool = False,
+        columns: Sequence[str] | None = None,
+        page_size: int = 500,
+        reason: str | None = None,
+        actor: str | None = None,
+        model: None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Row]: ...
+    @overload
+    def iterate(
+        self,
+        table: str,
+        schema: str = "public",
+        filters: Filters | None = None,
+        *,
+        by: str | Sequence[str] | None = None,
+        descending: bool = False,
+        columns: Sequence[str] | None = None,
+        page_size: int = 500,
+        reason: str | None = None,
+        actor: str | None = None,
+        model: type[M],
+        timeout: float | None = None,
+    ) -> AsyncIterator[M]: ...
+    async def iterate(
+        self,
+        table: str,
+        schema: str = "public",
+        filters: Filters | None = None,
+        *,
+        by: str | Sequence[str] | None = None,
+        descending: bool = False,
+        columns: Sequence[str] | None = None,
+        page_size: int = 500,
+        reason: str | None = None,
+        actor: str | None = None,
+        model: type[pydantic.BaseModel] | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Any]:
+        """Iterate over all matching rows in key order, a page at a time, in constant memory.
+
+        Args:
+            table: a table.
+            schema: where it is.
+            filters: see the class.
+            by: the columns that order the walk; the primary key without it.
+            descending: walk from the greatest key.
+            columns: only these.
+            page_size: rows of a request, 1 to 10,000.
+            reason: why, for secure tables.
+            actor: who, for secure tables.
+            model: a pydantic model that the rows become.
+            timeout: seconds for each page.
+
+        Raises:
+            ValidationError: the table has no primary key and `by` is not given.
+        """
+        cursor: str | None = None
+        while True:
+            page = await self.page(
+                table,
+                schema,
+                filters,
+                by=by,
+                descending=descending,
+                columns=columns,
+                page_size=page_size,
+                cursor=cursor,
+                reason=reason,
+                actor=actor,
+                timeout=timeout,
+            )
+            for row in page["items"] if model is None else as_models(page["items"], model, scribe.PAGE.name):
+                yield row
+            cursor = page["cursor"]
+            if cursor is None:
+                return
+
+    async def insert(
+        self,
+        table: str,
+        data: Mapping[str, Any] | pydantic.BaseModel,
+        schema: str = "public",
+        reason: str | None = None,
+        actor: str | None = None,
+        *,
+        on_conflict: Literal["ignore", "update"] | None = None,
+        conflict_columns: str | Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> Row:
+        """Store one row and return it, defaults included.
+
+        Args:
+            table: a table.
+            data: column to value; datetimes carry a time zone, Decimal, UUID and bytes survive the round trip.
+            schema: where the table is.
+            reason: why, for secure tables.
+            actor: who, for secure tables.
+            on_conflict: `ignore` keeps and returns the row that is there, `update` overwrites the given columns.
+            conflict_columns: whose uniqueness counts; the primary key without it.
+            timeout: seconds for the whole call.
+
+        Raises:
+            ConflictError: a unique column has this value already, or a referenced row is missing.
+            ValidationError: there is no such column, or a value does not fit its type.
+        """
+        names = _names(conflict_columns)
+        request = scribe.InsertRequest(
+            schema_=schema,
+            table=table,
+            data=row_of(data, "data"),
+            on_conflict=on_conflict,
+            conflict_columns=[names] if isinstance(names, str) else names,
+            reason=reason or None,
+            actor=actor,
+        )
+        return await self._call(scribe.INSERT, request, timeout=timeout)
+
+    async def update(
+        self,
+        table: str,
+        data: Mapping[str, Any],
+        filters: Filters | None = None,
+        schema: str = "public",
+        reason: str | None = None,
+        actor: str | None = None,
+        *,
+        all_rows: bool = False,
+        timeout: float | None = None,
+    ) -> scribe.Affected:
+        """Change the rows that match: `{"affected_rows": n}`.
+
+        Raises:
+            ValidationError: no filters, and not `all_rows=True`.
+        """
+        _refuse_all(filters, all_rows, scribe.UPDATE.name)
+        request = scribe.UpdateRequest(
+            schema_=schema,
+            table=table,
+            data=row_of(data, "data"),
+            filters=filters_of(filters),
+            all_rows=all_rows,
+            reason=reason or None,
+            actor=actor,
+        )
+        return await self._call(scribe.UPDATE, request, timeout=timeout)
+
+    async def delete(
+        self,
+        table: str,
+        filters: Filters | None = None,
+        schema: str = "public",
+        reason: str | None = None,
+        actor: str | None = None,
+        *,
+        all_rows: bool = False,
+        timeout: float | None = None,
+    ) -> scribe.Affected:
+        """Delete the rows that match: `{"affected_rows": n}`.
+
+        Raises:
+            ValidationError: no filters, and not `all_rows=True`.
+            ConflictError: other rows refer to them.
+        """
+        _refuse_all(filters, all_rows, scribe.DELETE.name)
+        request = scribe.DeleteRequest(
+            schema_=schema,
+            table=table,
+            filters=filters_of(filters),
+            all_rows=all_rows,
+            reason=reason or None,
+            actor=actor,
+        )
+        return await self._call(scribe.DELETE, request, timeout=timeout)
+
+    async def bulk_insert(
+        self,
+        table: str,
+        rows: RowSource,
+        schema: str = "public",
+        reason: str | None = None,
+        actor: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> scribe.Inserted:
+        """Store any number of rows in one call, all or nothing: `{"inserted_count": n}`.
+
+        Args:
+            table: a table.
+            rows: dicts; a list, any iterable or an asynchronous iterator, which is streamed. Rows may name different
+                columns: what a row leaves out gets its default. A list is sent again after a lost connection, an
+                iterator is not.
+            schema: where the table is.
+            reason: why, for secure tables.
+            actor: who, for secure tables.
+            timeout: seconds for the whole call; 300 without it, since it may carry millions of rows.
+
+        Raises:
+            ValidationError: a row is wrong; the message says which. Nothing was stored.
+            ConflictError: a unique value is there already. Nothing was stored.
+        """
+        request = scribe.BulkInsertRequest(schema_=schema, table=table, reason=reason or None, actor=actor)
+        return await self._call(
+            scribe.BULK_INSERT, request, timeout=timeout or BULK_TIMEOUT, lines=lines_of(rows)
+        )
+
+
+BULK_TIMEOUT = 300.0
+
+
+def _names(value: str | Sequence[str] | None) -> str | list[str] | None:
+    return value if value is None or isinstance(value, str) else list(value)
+
+
+def _refuse_all(filters: Filters | None, all_rows: bool, endpoint: str) -> None:
+    if not filters and not all_rows:
+        raise ValidationError(
+            "filters: without any, all rows would be meant",
+            code="filters_missing",
+            endpoint=endpoint,
+            hint="give filters, or all_rows=True",
+        )

@@ -1,0 +1,130 @@
+"""dominus.ddl: the shape of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, overload
+
+from dominus.contract import smith
+from dominus.errors import ValidationError
+from dominus.namespaces.base import Namespace
+
+__all__ = ["Ddl"]
+
+
+class Ddl(Namespace):
+    """Types, defaults and constraints are SQL text, which the server parses and never pastes."""
+
+    async def add_table(
+        self,
+        table: str,
+        columns: Sequence[smith.ColumnSpec],
+        schema: str = "public",
+        *,
+        timeout: float | None = None,
+    ) -> smith.TableChanged:
+        """Create a table: the short form of `create_table`.
+
+        Args:
+            table: its name.
+            columns: `{"name", "type"}` and optionally `"nullable"`, `"primary_key"`, `"unique"`, `"default"` (SQL
+                text such as `NOW()` or `'pending'`) and `"constraints"`, such as `["REFERENCES users(id)"]`.
+            schema: where.
+            timeout: seconds for the whole call.
+
+        Raises:
+            ConflictError: there is such a table.
+            ValidationError: a type, default or constraint is not understood.
+        """
+        return await self.create_table(schema, table, columns, timeout=timeout)
+
+    async def create_table(
+        self,
+        schema: str,
+        table: str,
+        columns: Sequence[smith.ColumnSpec],
+        *,
+        timeout: float | None = None,
+    ) -> smith.TableChanged:
+        """Create a table. `add_table(table, columns)` is the short form; errors and columns as there."""
+        if isinstance(columns, str):
+            raise ValidationError("columns: a list of columns, not one text")
+        made = [smith.Column(**_fields(column)) for column in columns]
+        request = smith.CreateTable(schema_=schema, table=table, columns=made)
+        return await self._call(smith.CREATE_TABLE, request, timeout=timeout)
+
+    @overload
+    async def drop_table(self, table: str, /, *, timeout: float | None = None) -> smith.TableChanged: ...
+    @overload
+    async def drop_table(
+        self, schema: str, table: str, *, timeout: float | None = None
+    ) -> smith.TableChanged: ...
+    async def drop_table(
+        self, schema: str, table: str | None = None, *, timeout: float | None = None
+    ) -> smith.TableChanged:
+        """Drop a table with all its rows: `drop_table("orders")` or `drop_table("sales", "orders")`.
+
+        Raises:
+            NotFoundError: there is no such table.
+            ConflictError: other tables refer to it.
+        """
+        if table is None:
+            schema, table = "public", schema
+        return await self._call(
+            smith.DROP_TABLE, smith.DropTable(schema_=schema, table=table), timeout=timeout
+        )
+
+    async def add_column(
+        self,
+        *names: str,
+        schema: str = "public",
+        table: str | None = None,
+        column: str | None = None,
+        column_type: str | None = None,
+        nullable: bool = True,
+        default: str | None = None,
+        timeout: float | None = None,
+    ) -> smith.TableChanged:
+        """Add a column: `add_column("orders", "status", "VARCHAR(50)", default="'pending'")`.
+
+        Args:
+            names: table, column and type; or schema, table, column and type. All may be keywords instead.
+            schema: where the table is.
+            table: which table.
+            column: its name.
+            column_type: SQL text.
+            nullable: false needs a default when the table has rows.
+            default: SQL text.
+            timeout: seconds for the whole call.
+
+        Raises:
+            NotFoundError: there is no such table.
+            ConflictError: there is such a column.
+        """
+        if len(names) == 4:
+            schema, *rest = names
+        else:
+            rest = list(names)
+        given = dict(zip(("table", "column", "column_type"), rest, strict=False))
+        given |= {
+            name: value
+            for name, value in {"table": table, "column": column, "column_type": column_type}.items()
+            if value is not None
+        }
+        if missing := {"table", "column", "column_type"} - given.keys():
+            raise ValidationError(f"add_column: {', '.join(sorted(missing))} is missing")
+        request = smith.AddColumn(
+            schema_=schema,
+            table=given["table"],
+            column=given["column"],
+            type=given["column_type"],
+            nullable=nullable,
+            default=default,
+        )
+        return await self._call(smith.ADD_COLUMN, request, timeout=timeout)
+
+
+def _fields(column: Any) -> dict[str, Any]:
+    if not isinstance(column, dict):
+        raise ValidationError(f"columns: each is a dict with name and type, not {type(column).__name__}")
+    return column  # pyright: ignore[reportUnknownVariableType]

@@ -1,0 +1,281 @@
+"""dominus.redis: cache entries, counters, hashes and locks. Values come back, not dicts."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from dominus.contract import whisperer
+from dominus.contract.values import wire_value
+from dominus.errors import ValidationError
+from dominus.namespaces.base import Namespace, unwrap
+from dominus.namespaces.lock import Lock
+
+__all__ = ["Redis"]
+
+
+class Redis(Namespace):
+    """A key and its category together name an entry. Time to live: 60 to 86,400 seconds."""
+
+    async def set(
+        self,
+        key: str,
+        value: Any,
+        ttl: int = 3600,
+        category: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> bool:
+        """Store any JSON value for `ttl` seconds. Returns true."""
+        request = whisperer.SetRequest(
+            logical_path=key, value=wire_value(value), ttl_seconds=ttl, category=category
+        )
+        return (await self._call(whisperer.SET, request, timeout=timeout))["stored"]
+
+    async def get(
+        self,
+        key: str,
+        category: str | None = None,
+        nudge: bool = False,
+        ttl: int | None = None,
+        *,
+        default: Any = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Return the value, or `default` when there is none.
+
+        Args:
+            key: its name.
+            category: its category.
+            nudge: give the entry a new life of `ttl` seconds (3600 without it).
+            ttl: only with `nudge`.
+            default: what a missing entry gives.
+            timeout: seconds for the whole call.
+        """
+        request = whisperer.GetRequest(
+            logical_path=key, category=category, nudge=nudge, ttl_seconds=ttl if nudge else None
+        )
+        found = await self._call(whisperer.GET, request, timeout=timeout)
+        return found.get("value") if found["found"] else default
+
+    async def delete(self, key: str, category: str | None = None, *, timeout: float | None = None) -> bool:
+        """Delete an entry of any kind; false when there was none."""
+        request = whisperer.DeleteRequest(logical_path=key, category=category)
+        return (await self._call(whisperer.DELETE, request, timeout=timeout))["deleted"]
+
+    async def list(
+        self,
+        prefix: str | None = None,
+        category: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> whisperer.KeyPage:
+        """Return one page of keys: `{"keys", "cursor", "count"}`; an empty cursor ends the listing.
+
+        A page may be short or empty before the end; `scan_iter` walks all pages.
+        """
+        request = whisperer.ListRequest(
+            limit=limit, logical_prefix=prefix or None, category=category, cursor=cursor
+        )
+        return await self._call(whisperer.LIST, request, timeout=timeout)
+
+    async def scan_iter(
+        self, prefix: str | None = None, category: str | None = None, *, timeout: float | None = None
+    ) -> AsyncIterator[str]:
+        """Iterate over all keys; `timeout` is for each page. A key may come twice while others write."""
+        cursor: str | None = None
+        while True:
+            page = await self.list(prefix, category, whisperer.MAX_LIST, cursor, timeout=timeout)
+            for key in page["keys"]:
+                yield key
+            cursor = page.get("cursor")
+            if not cursor or cursor == "0":
+                return
+
+    async def mget(
+        self,
+        keys: Sequence[str | dict[str, Any]],
+        category: str | None = None,
+        *,
+        default: Any = None,
+        timeout: float | None = None,
+    ) -> builtins.list[Any]:
+        """Return the values of up to 100 keys in their order, `default` for the missing.
+
+        A key is text, or `{"key": ..., "category": ...}`.
+
+        Raises:
+            ValidationError: more than 100 keys.
+        """
+        if isinstance(keys, str):
+            raise ValidationError("keys: a list of keys, not one text")
+        if not keys:
+            return []
+        request = whisperer.MgetRequest(keys=[_entry(key, category) for key in keys])
+        answer = await self._call(whisperer.MGET, request, timeout=timeout)
+        return unwrap(
+            whisperer.MGET,
+            answer,
+            lambda data: [item.get("value") if item["found"] else default for item in data["results"]],
+        )
+
+    async def setnx(
+        self,
+        key: str,
+        value: Any,
+        ttl: int = 60,
+        category: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> bool:
+        """Store a value where nothing is; true exactly when it was stored. For locks prefer `lock()`."""
+        request = whisperer.SetnxRequest(
+            logical_path=key, value=wire_value(value), ttl_seconds=ttl, category=category
+        )
+        return (await self._call(whisperer.SETNX, request, timeout=timeout))["acquired"]
+
+    async def incr(
+        self,
+        key: str,
+        delta: int = 1,
+        ttl: int = 3600,
+        category: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> int:
+        """Add to a counter and return it. `ttl` is set when the counter is made, and not touched later.
+
+        Raises:
+            ConflictError: the entry is no whole number.
+        """
+        request = whisperer.IncrRequest(logical_path=key, delta=delta, ttl_seconds=ttl, category=category)
+        return (await self._call(whisperer.INCR, request, timeout=timeout))["value"]
+
+    async def hset(
+        self,
+        key: str,
+        field: str,
+        value: Any,
+        ttl: int = 3600,
+        category: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> bool:
+        """Set a field of a hash, which then lives `ttl` seconds more; true exactly when the field is new."""
+        request = whisperer.HsetRequest(
+            logical_path=key, field=field, value=wire_value(value), ttl_seconds=ttl, category=category
+        )
+        return (await self._call(whisperer.HSET, request, timeout=timeout))["set"]
+
+    async def hget(
+        self,
+        key: str,
+        field: str,
+        category: str | None = None,
+        *,
+        default: Any = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Return a field of a hash, or `default`."""
+        request = whisperer.FieldRequest(logical_path=key, field=field, category=category)
+        found = await self._call(whisperer.HGET, request, timeout=timeout)
+        return found.get("value") if found["found"] else default
+
+    async def hgetall(
+        self, key: str, category: str | None = None, *, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """Return all fields of a hash; empty when there is no such hash."""
+        request = whisperer.Entry(logical_path=key, category=category)
+        found = await self._call(whisperer.HGETALL, request, timeout=timeout)
+        return found.get("fields") or {}
+
+    async def hdel(
+        self, key: str, field: str, category: str | None = None, *, timeout: float | None = None
+    ) -> bool:
+        """Delete a field of a hash; false when there was none."""
+        request = whisperer.FieldRequest(logical_path=key, field=field, category=category)
+        return (await self._call(whisperer.HDEL, request, timeout=timeout))["deleted"]
+
+    async def expire(
+        self, key: str, ttl: int, category: str | None = None, *, timeout: float | None = None
+    ) -> bool:
+        """Give an entry a new life of `ttl` seconds; false when there is none."""
+        request = whisperer.ExpireRequest(logical_path=key, ttl_seconds=ttl, category=category)
+        return (await self._call(whisperer.EXPIRE, request, timeout=timeout))["updated"]
+
+    async def ttl(self, key: str, category: str | None = None, *, timeout: float | None = None) -> int | None:
+        """Return the seconds that an entry still lives, None when there is none."""
+        request = whisperer.Entry(logical_path=key, category=category)
+        return (await self._call(whisperer.TTL, request, timeout=timeout)).get("ttl_seconds")
+
+    async def exists(self, key: str, category: str | None = None, *, timeout: float | None = None) -> bool:
+        """Return whether there is such an entry."""
+        request = whisperer.Entry(logical_path=key, category=category)
+        return (await self._call(whisperer.EXISTS, request, timeout=timeout))["exists"]
+
+    def lock(
+        self,
+        name: str,
+        ttl: int = 60,
+        category: str | None = None,
+        *,
+        wait: float = 0.0,
+        owner: str | None = None,
+    ) -> Lock:
+        """Return a lock to hold with `async with`; it is renewed while held and released by its owner only.
+
+        Args:
+            name: what is locked.
+            ttl: seconds until it is free again after its holder died, 60 to 86,400.
+            category: its category.
+            wait: seconds to wait for another holder; 0 gives up at once.
+            owner: a token of 8 or more characters; a random one without it.
+
+        Raises:
+            LockNotAcquiredError: on entering, when another holds it.
+        """
+        return Lock(self, self._caller.shared.clock, name, ttl=ttl, category=category, wait=wait, owner=owner)
+
+    async def acquire_lock(
+        self,
+        key: str,
+        owner: str,
+        ttl: int = 60,
+        category: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> int | None:
+        """Take a lock for `owner` and return its fence, a number that grows with every acquisition; None if held."""
+        request = whisperer.LockRequest(logical_path=key, owner=owner, ttl_seconds=ttl, category=category)
+        grant = await self._call(whisperer.ACQUIRE_LOCK, request, timeout=timeout)
+        return grant.get("fence") if grant["acquired"] else None
+
+    async def renew_lock(
+        self,
+        key: str,
+        owner: str,
+        ttl: int = 60,
+        category: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> bool:
+        """Keep a lock for another `ttl` seconds; false when it is no longer the owner's."""
+        request = whisperer.LockRequest(logical_path=key, owner=owner, ttl_seconds=ttl, category=category)
+        return (await self._call(whisperer.RENEW_LOCK, request, timeout=timeout))["held"]
+
+    async def release_lock(
+        self, key: str, owner: str, category: str | None = None, *, timeout: float | None = None
+    ) -> bool:
+        """Give a lock back; false when it was no longer the owner's, and then nothing is changed."""
+        request = whisperer.LockRelease(logical_path=key, owner=owner, category=category)
+        return (await self._call(whisperer.RELEASE_LOCK, request, timeout=timeout))["held"]
+
+
+def _entry(key: str | dict[str, Any], category: str | None) -> whisperer.Entry:
+    if isinstance(key, str):
+        return whisperer.Entry(logical_path=key, category=category)
+    name = key.get("key", key.get("logical_path"))
+    return whisperer.Entry(logical_path=name, category=key.get("category", category))  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,186 @@
+"""dominus.secrets: encrypted, versioned secrets of a project and environment."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
+
+from pydantic_core import from_json, to_json
+
+from dominus.contract import warden
+from dominus.contract.values import wire_value
+from dominus.errors import (
+    DominusConnectionError,
+    DominusError,
+    DominusTimeoutError,
+    NotFoundError,
+    ServiceError,
+    ValidationError,
+)
+from dominus.namespaces.base import Namespace, unwrap
+from dominus.result import MISSING, Missing
+
+__all__ = ["Secrets"]
+
+T = TypeVar("T")
+_log = logging.getLogger("dominus.secrets")
+_AWAY = (DominusConnectionError, DominusTimeoutError, ServiceError)
+STALE_TIMEOUT = 5.0
+"""Seconds that a reader who holds a last known value waits for the orchestrator, unless `timeout=` says more."""
+
+
+class Secrets(Namespace):
+    """Secrets are AES-256-GCM encrypted at rest; `list` and `versions` never show values."""
+
+    @overload
+    async def get(
+        self,
+        key: str,
+        *,
+        version: int | None = None,
+        stale_if_error: float | None = None,
+        timeout: float | None = None,
+    ) -> Any: ...
+    @overload
+    async def get(
+        self,
+        key: str,
+        default: T,
+        *,
+        version: int | None = None,
+        stale_if_error: float | None = None,
+        timeout: float | None = None,
+    ) -> Any | T: ...
+    async def get(
+        self,
+        key: str,
+        default: Any = MISSING,
+        *,
+        version: int | None = None,
+        stale_if_error: float | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Return a secret's value: the JSON value that was stored, most often text.
+
+        Args:
+            key: 1 to 256 characters.
+            default: returned when there is no such secret, instead of NotFoundError.
+            version: an older version; the newest without it.
+            stale_if_error: seconds; when the orchestrator is away, return the last known value if it is at most
+                this old, and say so in a log line. Values are kept, encrypted in memory, for such readers only,
+                and with one at hand the orchestrator is waited for no longer than 5 seconds.
+            timeout: seconds for the whole call.
+
+        Raises:
+            NotFoundError: there is no such secret (or version) and no default.
+        """
+        request = warden.SecretGet(key=key, version=version)
+        try:
+            if stale_if_error is not None:
+                return await self._get_or_stale(request, stale_if_error, timeout)
+            return await self._get(request, timeout)
+        except NotFoundError:
+            if isinstance(default, Missing):
+                raise
+            return default
+
+    async def _get(self, request: warden.SecretGet, timeout: float | None) -> Any:
+        answer = await self._call(warden.GET, request, timeout=timeout)
+        return unwrap(warden.GET, answer, lambda data: data["secret"]["value"])
+
+    async def _get_or_stale(self, request: warden.SecretGet, max_age: float, timeout: float | None) -> Any:
+        shared = self._caller.shared
+        cache, clock = shared.cache, shared.clock
+        name = f"{request.key}\x00{request.version or ''}"
+        pipeline = await self._caller.core.pipeline()
+        kept = cache.get(name, max_age, clock.monotonic(), pipeline.box)
+        try:
+            value = await self._get(request, timeout or (STALE_TIMEOUT if kept else None))
+        except NotFoundError:
+            cache.drop(name)
+            raise
+        except _AWAY as error:
+            if kept is None:
+                raise
+            cache.hits += 1
+            _log.warning(
+                "secret %r: the orchestrator is away (%s), using the value of %.0f s ago",
+                request.key,
+                error.code,
+                kept[1],
+            )
+            return from_json(kept[0])
+        cache.put(name, to_json(value), clock.monotonic(), pipeline.box)
+        return value
+
+    async def get_many(self, keys: Sequence[str], *, timeout: float | None = None) -> dict[str, Any]:
+        """Return the values of up to 100 secrets by key, in one call.
+
+        Raises:
+            NotFoundError: some do not exist; `details["missing"]` names them all.
+        """
+        if isinstance(keys, str):
+            raise ValidationError("keys: a list of keys, not one text")
+        request = warden.SecretGetMany(keys=list(keys))
+        try:
+            answer = await self._call(warden.GET_MANY, request, timeout=timeout)
+        except DominusError as error:
+            if (await self._caller.core.pipeline()).speaks_json or error.status_code not in {400, 404, 422}:
+                raise
+            # A server of the published client: it knows no get_many.
+            values = await asyncio.gather(*(self.get(key, timeout=timeout) for key in request.keys))
+            return dict(zip(request.keys, values, strict=True))
+        if answer["missing"]:
+            raise NotFoundError(
+                f"no such secrets: {', '.join(answer['missing'])}",
+                details={"missing": answer["missing"]},
+                endpoint=warden.GET_MANY.name,
+            )
+        return answer["values"]
+
+    async def upsert(
+        self, key: str, value: Any, comment: str | None = None, *, timeout: float | None = None
+    ) -> warden.SecretStored:
+        """Store a new version, creating the secret where it is missing.
+
+        Args:
+            key: 1 to 256 characters.
+            value: text, or any JSON value up to 1 MiB.
+            comment: up to 1,000 characters, shown by `list` and `versions`.
+            timeout: seconds for the whole call.
+
+        Returns:
+            `{"key", "version", "operation": "create" | "update"}`
+        """
+        fields: dict[str, Any] = {"key": key, "value": wire_value(value), "comment": comment}
+        try:
+            stored = await self._call(warden.UPSERT, warden.SecretUpsert(**fields), timeout=timeout)
+        except NotFoundError:
+            # Servers of the published client may keep `update` and `create` apart.
+            request = warden.SecretUpsert(action="create", **fields)
+            stored = await self._call(warden.UPSERT, request, timeout=timeout)
+        return stored
+
+    async def list(
+        self, prefix: str | None = None, *, timeout: float | None = None
+    ) -> builtins.list[warden.SecretInfo]:
+        """List secrets by the beginning of their keys, in key order; never their values."""
+        answer = await self._call(warden.LIST, warden.SecretsList(prefix=prefix), timeout=timeout)
+        return answer["secrets"]
+
+    async def versions(self, key: str, *, timeout: float | None = None) -> builtins.list[warden.SecretInfo]:
+        """List the versions of a secret, newest first; never their values.
+
+        Raises:
+            NotFoundError: there is no such secret.
+        """
+        answer = await self._call(warden.VERSIONS, warden.SecretVersions(key=key), timeout=timeout)
+        return answer["secrets"]
+
+    async def delete(self, key: str, *, timeout: float | None = None) -> bool:
+        """Delete a secret with all its versions; false when there was none."""
+        answer = await self._call(warden.DELETE, warden.SecretDelete(key=key), timeout=timeout)
+        return bool(answer.get("deleted", True))

@@ -1,0 +1,91 @@
+"""Reading a request's body: whole and bounded, or as a stream of JSON lines behind a header line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any
+
+from dominus.errors import DominusConnectionError, DominusError, ValidationError
+
+__all__ = ["BodyReader", "Receive"]
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+MAX_HEADER_LINE = 64 * 1024
+DRAIN_SECONDS = 10.0
+
+
+class BodyReader:
+    """The body of one request."""
+
+    def __init__(self, receive: Receive, declared: str | None, limit: int) -> None:
+        self._receive = receive
+        self._declared = declared
+        self._limit = limit
+        self._is_done = False
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._is_done = True
+            raise DominusConnectionError("the client went away before its request was complete")
+        self._is_done = not message.get("more_body", False)
+        return message.get("body", b"")
+
+    async def whole(self) -> bytes:
+        """Return the body.
+
+        Raises:
+            DominusError: 413, it is larger than the limit.
+        """
+        if self._declared is not None and self._declared.isdecimal() and int(self._declared) > self._limit:
+            raise self._too_large()
+        first = await self._next()
+        if self._is_done and len(first) <= self._limit:
+            return first
+        chunks, size = [first], len(first)
+        while not self._is_done:
+            if size > self._limit:
+                raise self._too_large()
+            chunk = await self._next()
+            chunks.append(chunk)
+            size += len(chunk)
+        if size > self._limit:
+            raise self._too_large()
+        return b"".join(chunks)
+
+    async def header_line(self) -> tuple[bytes, bytes]:
+        """Return the first line of a stream, and what of the rest has arrived with it."""
+        got = b""
+        while b"\n" not in got and not self._is_done:
+            got += await self._next()
+            if len(got) > MAX_HEADER_LINE and b"\n" not in got[:MAX_HEADER_LINE]:
+                raise ValidationError("the header line of a stream has at most 64 KiB", code="bad_stream")
+        line, _, rest = got.partition(b"\n")
+        return line, rest
+
+    async def rest(self, first: bytes) -> AsyncIterator[bytes]:
+        """Iterate over what comes after the header line."""
+        if first:
+            yield first
+        while not self._is_done:
+            chunk = await self._next()
+            if chunk:
+                yield chunk
+
+    async def drain(self) -> None:
+        """Read what a refused request still sends, for a while: a client that writes does not read answers."""
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while not self._is_done:
+                    await self._next()
+        except (TimeoutError, DominusConnectionError):
+            self._is_done = True
+
+    def _too_large(self) -> DominusError:
+        return DominusError(
+            f"the body is larger than {self._limit} bytes",
+            code="body_too_large",
+            status_code=413,
+            hint="send less at once; db.bulk_insert streams any number of rows",
+        )

@@ -1,0 +1,326 @@
+"""How one request travels through the orchestrator, top to bottom.
+
+route -> authenticate -> rate limit -> body -> operation -> scope -> handler under the deadline -> answer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any, cast
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from dominus.contract import envelope
+from dominus.contract.envelope import JSON_LINES, Dialect
+from dominus.contract.operation import Auth, Operation, Request, Retry
+from dominus.errors import (
+    AuthenticationError,
+    AuthorizationError,
+    DominusConnectionError,
+    DominusError,
+    DominusTimeoutError,
+    RateLimitError,
+    ServiceError,
+    ValidationError,
+)
+from dominus.orchestrator.body import BodyReader, Receive
+from dominus.orchestrator.context import HANDLERS, Context, Idempotency, Principal, RawJson
+from dominus.orchestrator.engines import Engines
+from dominus.orchestrator.metrics import Metrics
+from dominus.orchestrator.ratelimit import RateLimiter
+from dominus.orchestrator.routing import Match, Routes
+
+__all__ = ["Dispatcher", "Exchange", "Scope", "Send"]
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_log = logging.getLogger("dominus.orchestrator")
+_access = logging.getLogger("dominus.access")
+_ANYONE = Principal(subject="anonymous", use="anonymous", scopes=frozenset())
+MAX_REQUEST_SECONDS = 3600.0
+"""What a request may take that names no deadline: bulk loads take their time, statements have their own limit."""
+
+
+class Exchange:
+    """One request and what is known of it by now."""
+
+    __slots__ = (
+        "body",
+        "dialect",
+        "headers",
+        "is_stream",
+        "operation",
+        "path",
+        "principal",
+        "request_id",
+        "scope",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+        self.scope = scope
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.headers = headers
+        raw: bytes | None = scope.get("raw_path")
+        self.path: str = raw.decode("latin-1").partition("?")[0] if raw else scope["path"]
+        given = headers.get(b"x-request-id", b"")
+        is_usable = 0 < len(given) <= 64 and given.replace(b"-", b"").isalnum()
+        self.request_id = given.decode() if is_usable else secrets.token_hex(8)
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        self.dialect = Dialect.BASE64 if kind == b"text/plain" else Dialect.JSON
+        self.is_stream = kind == JSON_LINES.encode()
+        self.body = BodyReader(receive, self.header(b"content-length"), limit)
+        self.principal = _ANYONE
+        self.operation: Operation[Any, Any] | None = None
+
+    def header(self, name: bytes) -> str | None:
+        """Return a header by its lower-case name."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+
+class Dispatcher:
+    """Answers the routes of the contract."""
+
+    def __init__(self, engines: Engines, routes: Routes, metrics: Metrics) -> None:
+        settings = engines.settings
+        self._engines = engines
+        self._routes = routes
+        self._metrics = metrics
+        self._settings = settings
+        self._by_principal = RateLimiter(settings.rate_limit, settings.rate_burst)
+        per_minute = settings.failed_auth_per_minute
+        self._by_address = RateLimiter(per_minute / 60, per_minute)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request of the contract."""
+        began = time.perf_counter()
+        exchange = Exchange(scope, receive, self._settings.max_body_bytes)
+        headers: list[tuple[bytes, bytes]] = []
+        try:
+            status, body = 200, await self._answer(exchange)
+        except DominusConnectionError:
+            # Nobody is there to read an answer; the line in the log tells.
+            status, body = 499, b""
+        except DominusError as error:
+            status, body = self._failure(exchange, error)
+            if error.retry_after is not None:
+                headers.append((b"retry-after", str(max(1, round(error.retry_after))).encode()))
+            await exchange.body.drain()
+        if status != 499:
+            await _send(send, status, body, exchange, headers)
+        self._record(exchange, status, time.perf_counter() - began, len(body))
+
+    async def _answer(self, exchange: Exchange) -> bytes:
+        match = self._routes.find(exchange.scope["method"], exchange.path)
+        exchange.operation = match.operations[0]
+        await self._authenticate(exchange, match.operations[0].auth)
+        request, context = await self._read(exchange, match)
+        operation = exchange.operation
+        if not exchange.principal.may(operation.scope):
+            raise AuthorizationError(
+                f"{operation.name} needs the scope {operation.scope}", details={"scope": operation.scope}
+            )
+        data = await self._handle(operation, context, request, self._deadline(exchange))
+        types = data.types if isinstance(data, RawJson) and exchange.dialect is Dialect.JSON else None
+        document = data if isinstance(data, RawJson) else _to_json(data)
+        if operation.is_plain:
+            exchange.dialect = Dialect.JSON
+            return document
+        return envelope.encode(envelope.success(document, types), exchange.dialect)
+
+    async def _authenticate(self, exchange: Exchange, auth: Auth) -> None:
+        if auth is Auth.NONE:
+            limited_as = _address(exchange)
+        else:
+            try:
+                exchange.principal = await self.principal(exchange, auth)
+            except AuthenticationError as error:
+                wait = self._by_address.take(_address(exchange))
+                if wait:
+                    raise RateLimitError(
+                        "too many refused tokens from this address", retry_after=wait
+                    ) from error
+                raise
+            limited_as = exchange.principal.subject
+        wait = self._by_principal.take(limited_as)
+        if wait:
+            raise RateLimitError(
+                f"more than {self._settings.rate_limit:g} requests a second", retry_after=wait
+            )
+
+    async def principal(self, exchange: Exchange, auth: Auth) -> Principal:
+        """Return who calls, by token or PSK.
+
+        Raises:
+            AuthenticationError: nobody we know.
+        """
+        scheme, _, credential = (exchange.header(b"authorization") or "").partition(" ")
+        if scheme.lower() != "bearer" or not credential:
+            raise AuthenticationError("no bearer token was sent", code="token_missing")
+        if auth is Auth.TOKEN:
+            return await self._engines.tokens.verify(credential)
+        found = await self._engines.tokens.principal_of_psk(
+            credential,
+            exchange.header(envelope.PROJECT_HEADER.lower().encode()),
+            exchange.header(envelope.ENVIRONMENT_HEADER.lower().encode()),
+        )
+        if found is None:
+            raise AuthenticationError(
+                "unknown token", code="token_unknown", hint="is DOMINUS_TOKEN this server's?"
+            )
+        return found
+
+    async def _read(self, exchange: Exchange, match: Match) -> tuple[Request, Context]:
+        """Read the body, find the operation it means, and validate the request."""
+        context = Context(exchange.principal, self._engines, exchange.request_id)
+        fields: dict[str, Any]
+        raw = b""
+        if exchange.scope["method"] == "GET":
+            fields = _query(exchange.scope)
+        elif exchange.is_stream:
+            fields = await self._open_stream(exchange, match, context)
+        else:
+            raw = await exchange.body.whole()
+            fields = _fields(raw, exchange.dialect)
+        operation = match.select(fields)
+        exchange.operation = operation
+        if clash := match.path_values.keys() & fields.keys():
+            raise ValidationError(f"{', '.join(sorted(clash))}: named in the path already")
+        key = exchange.header(b"idempotency-key")
+        if key is not None and operation.retry is Retry.KEYED:
+            if not 0 < len(key) <= 255 or not key.isprintable() or not key.isascii():
+                raise ValidationError("Idempotency-Key: 1 to 255 printable characters")
+            if not exchange.is_stream:
+                print_of = self._engines.vault.fingerprint(
+                    operation.name.encode(), exchange.path.encode(), raw
+                )
+                context.idempotency = Idempotency(key, print_of)
+        return operation.request(**fields, **match.path_values), context
+
+    async def _open_stream(self, exchange: Exchange, match: Match, context: Context) -> dict[str, Any]:
+        operation = match.operations[0]
+        if not operation.is_streamed:
+            raise ValidationError(f"{operation.name} takes no stream", code="bad_stream")
+        line, rest = await exchange.body.header_line()
+        digest = self._engines.vault.fingerprinter()
+        for part in (operation.name.encode(), exchange.path.encode(), line):
+            digest.update(len(part).to_bytes(8, "big") + part)
+        key = exchange.header(b"idempotency-key")
+        context.stream = _tee(exchange.body.rest(rest), digest)
+        context.seal = lambda: Idempotency(key, digest.hexdigest()) if key else None
+        return _fields(line, Dialect.JSON)
+
+    def _deadline(self, exchange: Exchange) -> float:
+        given = exchange.header(b"dominus-deadline-ms")
+        if given is None or not given.isdecimal():
+            return MAX_REQUEST_SECONDS
+        return min(int(given[:12]) / 1000, MAX_REQUEST_SECONDS)
+
+    async def _handle(
+        self, operation: Operation[Any, Any], context: Context, request: Request, seconds: float
+    ) -> Any:
+        scope = asyncio.timeout(seconds)
+        try:
+            async with scope:
+                return await HANDLERS[operation.name](context, request)
+        except DominusError:
+            raise
+        except TimeoutError as error:
+            if not scope.expired():
+                raise self._unforeseen(context, error) from error
+            raise DominusTimeoutError("the caller's deadline passed", code="deadline") from None
+        except Exception as error:
+            raise self._unforeseen(context, error) from error
+
+    def _unforeseen(self, context: Context, error: Exception) -> ServiceError:
+        _log.error("request %s failed", context.request_id, exc_info=error)
+        return ServiceError("the server failed; its log has the request id", code="internal")
+
+    def _failure(self, exchange: Exchange, error: DominusError) -> tuple[int, bytes]:
+        status = error.status_code or 500
+        body = envelope.failure(error.message, error.code, error.details, exchange.request_id, error.hint)
+        if exchange.operation is not None and exchange.operation.is_plain:
+            exchange.dialect = Dialect.JSON
+        return status, envelope.encode(body, exchange.dialect)
+
+    def _record(self, exchange: Exchange, status: int, seconds: float, size: int) -> None:
+        operation = exchange.operation
+        name, service = (operation.name, operation.service) if operation else ("unknown", "unknown")
+        self._metrics.observe(service, name, status, seconds)
+        if self._settings.request_log and _access.isEnabledFor(logging.INFO):
+            line = {
+                "request_id": exchange.request_id,
+                "method": exchange.scope["method"],
+                "path": exchange.path[:200],
+                "operation": name,
+                "status": status,
+                "ms": round(seconds * 1000, 2),
+                "bytes": size,
+                "principal": exchange.principal.subject,
+            }
+            _access.info("%s", to_json(line).decode())
+
+
+def _address(exchange: Exchange) -> str:
+    client = exchange.scope.get("client")
+    return f"address:{client[0]}" if client else "address:local"
+
+
+def _query(scope: Scope) -> dict[str, Any]:
+    raw: bytes = scope.get("query_string", b"")
+    if not raw:
+        return {}
+    from urllib.parse import parse_qsl
+
+    try:
+        return dict(
+            parse_qsl(raw.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
+        )
+    except (ValueError, UnicodeDecodeError):
+        raise ValidationError("the query string is malformed", code="bad_query") from None
+
+
+def _fields(raw: bytes, dialect: Dialect) -> dict[str, Any]:
+    try:
+        found = envelope.decode(raw, dialect)
+    except (ValueError, RecursionError) as error:
+        what = "base64 of JSON" if dialect is Dialect.BASE64 else "JSON"
+        raise ValidationError(f"the body is not {what}: {error}", code="bad_body") from None
+    if not isinstance(found, dict):
+        raise ValidationError("the body must be a JSON object", code="bad_body")
+    return cast("dict[str, Any]", found)
+
+
+def _to_json(data: Any) -> bytes:
+    try:
+        return to_json(data)
+    except PydanticSerializationError as error:
+        raise ServiceError("the answer is not JSON", code="internal") from error
+
+
+async def _tee(chunks: AsyncIterator[bytes], digest: hmac.HMAC) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
+async def _send(
+    send: Send, status: int, body: bytes, exchange: Exchange, extra: list[tuple[bytes, bytes]]
+) -> None:
+    kind = b"application/json" if exchange.dialect is Dialect.JSON else b"text/plain; charset=us-ascii"
+    headers = [
+        (b"content-type", kind),
+        (b"content-length", str(len(body)).encode()),
+        (b"dominus-wire", b"json"),
+        (b"x-request-id", exchange.request_id.encode()),
+        (b"cache-control", b"no-store"),
+        *extra,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,192 @@
+"""What PostgreSQL says when it refuses, as the errors of this package: one table SQLSTATE -> error.
+
+The caller reads PostgreSQL's own sentence, which names the constraint, column or value. DETAIL and CONTEXT
+stay here, since they may show a whole row; of them only column names and line numbers get out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from dominus.errors import (
+    AuthorizationError,
+    ConflictError,
+    DominusError,
+    DominusTimeoutError,
+    NotFoundError,
+    ServiceError,
+    ValidationError,
+)
+
+__all__ = ["FAILURES", "Term", "copy_line", "from_postgres", "is_stale_catalog", "sqlstate"]
+
+FAILURES: tuple[type[Exception], ...] = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""What a call of asyncpg may raise; `from_postgres` turns each of them into a DominusError."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    kind: type[DominusError]
+    code: str
+    status: int | None = None
+    hint: str | None = None
+
+
+_DOWN = _Rule(ServiceError, "database_unavailable", 503)
+_BUSY = _Rule(ServiceError, "database_busy", 503)
+_BROKEN = _Rule(ServiceError, "database_error", 500)
+
+_BY_STATE: Mapping[str, _Rule] = {
+    "0A000": _Rule(ValidationError, "not_supported"),
+    "22021": _Rule(ValidationError, "invalid_text", hint="PostgreSQL text is UTF-8 without NUL characters"),
+    "22P05": _Rule(ValidationError, "invalid_text", hint="PostgreSQL text cannot hold \\u0000"),
+    "22P02": _Rule(ValidationError, "invalid_value"),
+    "23001": _Rule(ConflictError, "foreign_key_violation"),
+    "23502": _Rule(ValidationError, "not_null_violation"),
+    "23503": _Rule(ConflictError, "foreign_key_violation"),
+    "23505": _Rule(ConflictError, "unique_violation"),
+    "23514": _Rule(ValidationError, "check_violation"),
+    "23P01": _Rule(ConflictError, "exclusion_violation"),
+    "25006": _Rule(ServiceError, "database_read_only", 503),
+    "2BP01": _Rule(
+        ConflictError, "dependent_objects", hint="other tables or views stand on it: drop those first"
+    ),
+    "3F000": _Rule(NotFoundError, "unknown_schema"),
+    "40001": _BUSY,
+    "40P01": _BUSY,
+    "42501": _Rule(AuthorizationError, "insufficient_privilege"),
+    "42701": _Rule(ConflictError, "column_exists"),
+    "42703": _Rule(ValidationError, "unknown_column"),
+    "42704": _Rule(ValidationError, "unknown_type"),
+    "42710": _Rule(ConflictError, "object_exists"),
+    "42P01": _Rule(NotFoundError, "unknown_table"),
+    "42P06": _Rule(ConflictError, "schema_exists"),
+    "42P07": _Rule(ConflictError, "table_exists"),
+    "428C9": _Rule(
+        ValidationError, "generated_column", hint="leave the column out: PostgreSQL makes its values"
+    ),
+    "42P10": _Rule(
+        ValidationError, "no_unique_index", hint="name the columns of a primary key or unique constraint"
+    ),
+    "54000": _Rule(ValidationError, "too_large"),
+    "54011": _Rule(ValidationError, "too_many_columns"),
+    "55006": _BUSY,
+    "55P03": _BUSY,
+    "57014": _Rule(DominusTimeoutError, "statement_timeout", hint="narrow the filters, or add an index"),
+    "P0001": _Rule(ValidationError, "raised_by_trigger"),
+}
+_BY_CLASS: Mapping[str, _Rule] = {
+    "08": _DOWN,
+    "21": _Rule(ValidationError, "cardinality"),
+    "22": _Rule(ValidationError, "invalid_value"),
+    "23": _Rule(ConflictError, "constraint_violation"),
+    "40": _BUSY,
+    "42": _Rule(ValidationError, "invalid_statement"),
+    "44": _Rule(ValidationError, "check_violation"),
+    "53": _DOWN,
+    "54": _Rule(ValidationError, "too_large"),
+    "55": _Rule(ConflictError, "wrong_state"),
+    "57": _DOWN,
+    "58": _DOWN,
+    "P0": _Rule(ValidationError, "raised_by_trigger"),
+}
+# A message about the server itself is for the log, not for the caller.
+_SECRETIVE = frozenset({_DOWN, _BUSY, _BROKEN})
+_NUL = frozenset({"22021", "22P05"})
+_STALE = frozenset({"42703", "42P01", "42883", "42804", "3F000"})
+
+Term = tuple[str, str | list[str]]
+"""A column, and the text or texts that were sent for it."""
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Return the five characters of a PostgreSQL error, None for any other."""
+    state = getattr(error, "sqlstate", None)
+    return state if isinstance(state, str) else None
+
+
+def is_stale_catalog(error: BaseException) -> bool:
+    """Return whether the error is what a statement gets that was built for a table as it was."""
+    return sqlstate(error) in _STALE
+
+
+def from_postgres(error: BaseException, terms: Sequence[Term] = ()) -> DominusError:
+    """Return (not raise) the typed error for what asyncpg raised.
+
+    Args:
+        error: one of FAILURES, or a DominusError, which stays as it is.
+        terms: (column, text that was sent for it); the column whose text PostgreSQL quotes is named.
+    """
+    if isinstance(error, DominusError):
+        return error
+    state = sqlstate(error)
+    if state is None:
+        return _without_state(error)
+    if isinstance(error, asyncpg.DataError) and _attribute(error, "message") is None:
+        # asyncpg's own: a value that it cannot encode.
+        return ValidationError("a text is not valid Unicode", code="invalid_text")
+    rule = _BY_STATE.get(state) or _BY_CLASS.get(state[:2]) or _BROKEN
+    if rule in _SECRETIVE:
+        return _refused(rule, state)
+    message = _attribute(error, "message") or "the database refused the statement"
+    column = _attribute(error, "column_name") or _blamed(state, message, terms)
+    if column and f'"{column}"' not in message:
+        message = f"column {column!r}: {message}"
+    line = copy_line(error)
+    if line is not None:
+        message = f"line {line}: {message}"
+    hint = rule.hint or (_attribute(error, "hint") if state[:2] in {"22", "42"} else None)
+    facts = {
+        "sqlstate": state,
+        "constraint": _attribute(error, "constraint_name"),
+        "table": _attribute(error, "table_name"),
+        "column": column,
+        "columns": _key_columns(_attribute(error, "detail")),
+        "line": line,
+    }
+    details = {name: value for name, value in facts.items() if value is not None}
+    return rule.kind(message, code=rule.code, status_code=rule.status, details=details, hint=hint)
+
+
+def _refused(rule: _Rule, state: str) -> DominusError:
+    said = {
+        _DOWN: "the database is not available",
+        _BUSY: "the database could not do this now, because of what others do at the same time",
+    }.get(rule, "the database failed")
+    return rule.kind(
+        said, code=rule.code, status_code=rule.status, details={"sqlstate": state}, retry_after=1.0
+    )
+
+
+def _without_state(error: BaseException) -> DominusError:
+    if isinstance(error, TimeoutError):
+        return DominusTimeoutError("the database did not answer in time", code="database_timeout")
+    return ServiceError("the database is not available", code=_DOWN.code, status_code=503, retry_after=1.0)
+
+
+def _attribute(error: BaseException, name: str) -> str | None:
+    value = getattr(error, name, None)
+    return value if isinstance(value, str) and value else None
+
+
+def _blamed(state: str, message: str, terms: Sequence[Term]) -> str | None:
+    for column, sent in terms:
+        for text in [sent] if isinstance(sent, str) else sent:
+            if f'"{text}"' in message or (state in _NUL and ("\0" in text or "\\u0000" in text)):
+                return column
+    return None
+
+
+def copy_line(error: BaseException) -> int | None:
+    """Return the number of the line that COPY could not read."""
+    found = re.match(r"COPY \S+, line (\d+)", _attribute(error, "context") or "")
+    return int(found.group(1)) if found else None
+
+
+def _key_columns(detail: str | None) -> list[str] | None:
+    found = re.match(r"Key \(([^)]*)\)=", detail or "")
+    return [name.strip().strip('"') for name in found.group(1).split(",")] if found else None

@@ -1,0 +1,161 @@
+"""From settings to running engines, in two layers.
+
+A `Foundation` belongs to the process: the home, the embedded PostgreSQL, the keys. Engines belong to an event loop
+and stand on it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dominus.crypto import generate_token
+from dominus.errors import ValidationError
+from dominus.orchestrator.engines import Engines
+from dominus.orchestrator.engines.pgserver import EmbeddedPostgres
+from dominus.orchestrator.engines.postgres import Postgres
+from dominus.orchestrator.engines.redis import RedisEngine
+from dominus.orchestrator.home import Hold, hold, open_home, read_or_create_secret
+from dominus.orchestrator.settings import ServerSettings
+from dominus.orchestrator.tokens import Tokens
+from dominus.orchestrator.vault import MASTER_KEY_BYTES, Vault, parse_master_keys
+
+__all__ = ["Foundation", "OpenEngines", "lay_foundation", "lay_remote_foundation", "open_engines"]
+
+
+@dataclass(slots=True)
+class Foundation:
+    """What the engines of every loop of this process stand on."""
+
+    settings: ServerSettings
+    dsn: str = field(repr=False)
+    master_keys: list[bytes] = field(repr=False)
+    root_token: str = field(repr=False)
+    home: Path | None = None
+    hold: Hold | None = None
+    postgres: EmbeddedPostgres | None = None
+
+    def close(self) -> None:
+        """End the embedded PostgreSQL and free the home. Blocks."""
+        if self.postgres is not None:
+            self.postgres.stop()
+        if self.hold is not None:
+            self.hold.release()
+
+
+def lay_foundation(settings: ServerSettings, what: str) -> Foundation:
+    """Take the home, start the embedded PostgreSQL unless a URL names another, and make what keys are missing.
+
+    Blocks: call it through `asyncio.to_thread`. `what` names this process to others that want the home.
+
+    Raises:
+        ConflictError: another process holds the home; the message says which.
+    """
+    home = open_home(settings.home)
+    held = hold(home, what)
+    server: EmbeddedPostgres | None = None
+    try:
+        token = _given(settings.root_token) or read_or_create_secret(home, "token", generate_token)
+        master = _given(settings.master_key) or read_or_create_secret(home, "master-key", _new_master_key)
+        dsn = _given(settings.database_url)
+        if dsn is None:
+            server = EmbeddedPostgres(home, is_durable=settings.is_durable)
+            dsn = server.start()
+        return Foundation(
+            settings=settings,
+            dsn=dsn,
+            master_keys=parse_master_keys(master),
+            root_token=token,
+            home=home,
+            hold=held,
+            postgres=server,
+        )
+    except BaseException:
+        if server is not None:
+            server.stop()
+        held.release()
+        raise
+
+
+def lay_remote_foundation(settings: ServerSettings) -> Foundation:
+    """Check that everything a production server stands on is named; nothing is embedded.
+
+    Raises:
+        ValidationError: something is missing; the message lists all of it.
+    """
+    needed = {
+        "DOMINUS_DATABASE_URL": (settings.database_url, "postgresql://user:password@host/database"),
+        "DOMINUS_REDIS_URL": (settings.redis_url, "redis://:password@host:6379/0"),
+        "DOMINUS_MASTER_KEY": (settings.master_key, "32 random bytes in base64: openssl rand -base64 32"),
+        "DOMINUS_ROOT_TOKEN": (settings.root_token, "43 or more characters: openssl rand -base64 48"),
+    }
+    missing = [f"{name} ({how})" for name, (value, how) in needed.items() if not _given(value)]
+    if missing:
+        raise ValidationError(
+            f"not set: {'; '.join(missing)}",
+            code="settings_missing",
+            hint="`dominus serve` embeds nothing; for a laptop there is `dominus dev`",
+        )
+    return Foundation(
+        settings=settings,
+        dsn=_given(settings.database_url) or "",
+        master_keys=parse_master_keys(_given(settings.master_key) or ""),
+        root_token=_given(settings.root_token) or "",
+    )
+
+
+class OpenEngines:
+    """The engines of the running loop, for a block.
+
+    No generator: asyncio ends all generators of a loop at once when the loop ends, and the client's own, which closes
+    the embedded orchestrator in order, is one of them.
+    """
+
+    def __init__(self, foundation: Foundation) -> None:
+        self._foundation = foundation
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Engines:
+        async with contextlib.AsyncExitStack() as stack:
+            engines = await self._open(stack)
+            self._stack = stack.pop_all()
+        return engines
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> Engines:
+        settings = self._foundation.settings
+        postgres = await Postgres.open(self._foundation.dsn, settings)
+        stack.push_async_callback(postgres.aclose)
+        server_key = str(self._foundation.home or "default")
+        redis = await RedisEngine.open(_given(settings.redis_url), server_key=server_key)
+        stack.push_async_callback(redis.aclose)
+        vault = Vault(self._foundation.master_keys)
+        await vault.start(postgres.system)
+        await vault.rewrap(postgres.system)
+        tokens = Tokens(
+            postgres.system,
+            vault,
+            root_token=self._foundation.root_token,
+            lifetime_seconds=settings.token_lifetime,
+        )
+        await tokens.start()
+        return Engines(settings=settings, postgres=postgres, redis=redis, vault=vault, tokens=tokens)
+
+
+def open_engines(foundation: Foundation) -> OpenEngines:
+    """Return the engines of the running loop, to be opened with `async with`."""
+    return OpenEngines(foundation)
+
+
+def _given(value: object) -> str | None:
+    reveal = getattr(value, "get_secret_value", None)
+    return (reveal() or None) if reveal is not None else None
+
+
+def _new_master_key() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(MASTER_KEY_BYTES)).decode()

@@ -1,0 +1,73 @@
+"""health: is it there, and does what it stands on answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from dominus._version import __version__
+from dominus.contract.health import CHECK, PING, WARMUP, EngineHealth, Health, Pong, Warmed
+from dominus.contract.warden import Empty
+from dominus.orchestrator.context import Context, handles
+from dominus.orchestrator.engines import Engines
+
+__all__: list[str] = []
+
+PROBE_SECONDS = 2.0
+_logger = logging.getLogger("dominus.health")
+
+
+async def _ask_postgres(engines: Engines) -> None:
+    await engines.postgres.system.fetchval("SELECT 1")
+
+
+async def _ask_redis(engines: Engines) -> None:
+    await engines.redis.check()
+
+
+_PROBES: Mapping[str, Callable[[Engines], Awaitable[Any]]] = {"postgres": _ask_postgres, "redis": _ask_redis}
+
+
+async def _probe(name: str, engines: Engines) -> EngineHealth:
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            await _PROBES[name](engines)
+    except Exception as error:  # noqa: BLE001 - whatever an engine fails with is the answer
+        # The route is open to anyone, and an error's text may name hosts and users: only its class is told.
+        kind = "timeout" if isinstance(error, TimeoutError) else type(error).__name__
+        _logger.warning("engine %s does not answer: %s", name, kind)
+        return {"status": "failed", "error": kind}
+    return {"status": "ok", "latency_ms": round((time.perf_counter() - started) * 1000, 3)}
+
+
+async def _probe_all(engines: Engines) -> tuple[str, dict[str, EngineHealth]]:
+    answers = await asyncio.gather(*(_probe(name, engines) for name in _PROBES))
+    failed_count = sum(answer["status"] == "failed" for answer in answers)
+    status = "degraded" if failed_count else "ok"
+    if failed_count == len(answers):
+        status = "failed"
+    return status, dict(zip(_PROBES, answers, strict=True))
+
+
+@handles(CHECK)
+async def check(ctx: Context, _request: Empty) -> Health:
+    """Ask every engine at once."""
+    status, engines = await _probe_all(ctx.engines)
+    return {"status": status, "version": __version__, "engines": engines}
+
+
+@handles(PING)
+async def ping(_ctx: Context, _request: Empty) -> Pong:
+    """Answer."""
+    return {"status": "ok"}
+
+
+@handles(WARMUP)
+async def warmup(ctx: Context, _request: Empty) -> Warmed:
+    """Connect every engine, and say whether they answered."""
+    status, engines = await _probe_all(ctx.engines)
+    return {"status": status, "engines": engines}

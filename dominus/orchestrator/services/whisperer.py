@@ -1,0 +1,338 @@
+"""whisperer: cache entries, counters, hashes and locks, in Redis.
+
+Names in Redis, where a tag is `{project:environment:category:key}` (the braces make it one cluster slot):
+
+    dominus:<tag>         an entry: a string that is JSON, or a hash whose fields are JSON
+    dominus-lock:<tag>    a lock that is held: its fence and its owner
+    dominus-fence:<tag>   the last fence of a lock
+    dominus-once:...      the outcome of a write that carried an idempotency key
+
+Values are stored as the JSON that is sent to readers, so a read decodes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import unquote
+
+from pydantic_core import from_json, to_json
+
+from dominus.contract.whisperer import (
+    ACQUIRE_LOCK,
+    DELETE,
+    EXISTS,
+    EXPIRE,
+    GET,
+    HDEL,
+    HGET,
+    HGETALL,
+    HSET,
+    INCR,
+    LIST,
+    MGET,
+    RELEASE_LOCK,
+    RENEW_LOCK,
+    SET,
+    SETNX,
+    TTL,
+    Deleted,
+    Entry,
+    Exists,
+    ExpireRequest,
+    Expiring,
+    FieldRequest,
+    FieldSet,
+    GetRequest,
+    HsetRequest,
+    IncrRequest,
+    KeyPage,
+    ListRequest,
+    LockGrant,
+    LockHeld,
+    LockRelease,
+    LockRequest,
+    MgetRequest,
+    SetnxRequest,
+    SetRequest,
+    Stored,
+    TimeToLive,
+)
+from dominus.errors import ConflictError, ValidationError
+from dominus.orchestrator.context import Context, Principal, RawJson, handles
+
+__all__: list[str] = []
+
+NUDGE_TTL_SECONDS = 3600
+FENCE_LIFE_SECONDS = 30 * 86_400
+SCAN_STEPS = 20
+"""A page looks at so many steps of SCAN at most, and may be short: other tenants' keys are visited too."""
+
+_ENTRY, _LOCK, _FENCE, _ONCE = "dominus:", "dominus-lock:", "dominus-fence:", "dominus-once:"
+_MISSING = RawJson.of(b'{"found":false}')
+_QUOTES = {ord(character): f"%{ord(character):02X}" for character in "%:{}"}
+_GLOB = {ord(character): f"\\{character}" for character in "*?[]^-\\"}
+
+
+# --- names
+
+
+def _quoted(text: str) -> str:
+    # Two names never become one: the separators of a tag occur in its parts only as %XX.
+    return text.translate(_QUOTES)
+
+
+def _place(principal: Principal) -> str:
+    return f"{_quoted(principal.project)}:{_quoted(principal.environment)}"
+
+
+def _tag(principal: Principal, entry: Entry) -> str:
+    return f"{{{_place(principal)}:{_quoted(entry.category or '')}:{_quoted(entry.logical_path)}}}"
+
+
+def _name(ctx: Context, entry: Entry) -> str:
+    return _ENTRY + _tag(ctx.principal, entry)
+
+
+def _record(ctx: Context, key: str, tag: str) -> str:
+    # In a cluster the record must lie beside what is written; elsewhere there is one for each key, which also
+    # notices a key that is used again for another entry.
+    slot = tag if ctx.engines.redis.is_cluster else f"{{{_place(ctx.principal)}}}"
+    return f"{_ONCE}{slot}{_quoted(ctx.principal.subject)}:{_quoted(key)}"
+
+
+# --- values and writes
+
+
+def _json(value: Any) -> bytes:
+    text = to_json(value)
+    # A number such as 1e999 passes every JSON parser and is infinite afterwards, which no JSON can say.
+    if b"Infinity" in text:
+        try:
+            from_json(text, allow_inf_nan=False)
+        except ValueError:
+            raise ValidationError("value: a number is too large for a JSON number") from None
+    return text
+
+
+def _found(stored: bytes | None) -> RawJson:
+    return _MISSING if stored is None else RawJson.of(b'{"found":true,"value":%b}' % stored)
+
+
+async def _once(
+    ctx: Context, script: str, entry: Entry, *args: Any, spaces: Iterable[str] = (_ENTRY,)
+) -> bytes:
+    """Run a write, once for each idempotency key, and return its outcome."""
+    tag = _tag(ctx.principal, entry)
+    keys = [space + tag for space in spaces]
+    fingerprint = ""
+    if ctx.idempotency is not None:
+        fingerprint = ctx.idempotency.fingerprint
+        keys.append(_record(ctx, ctx.idempotency.key, tag))
+    life_seconds = ctx.engines.settings.idempotency_hours * 3600
+    outcome = await ctx.engines.redis.run(
+        script, keys, (fingerprint, life_seconds, *args), about=entry.logical_path
+    )
+    if outcome is None:
+        raise ConflictError(
+            "this idempotency key was used for another request",
+            code="idempotency_key_reused",
+            hint="take a new key for each write, and the same one only to repeat it",
+        )
+    return outcome
+
+
+# --- entries
+
+
+@handles(SET)
+async def set_value(ctx: Context, request: SetRequest) -> Stored:
+    """Store a value."""
+    await _once(ctx, "set", request, _json(request.value), request.ttl_seconds)
+    return {"key": request.logical_path, "stored": True, "ttl_seconds": request.ttl_seconds}
+
+
+@handles(GET)
+async def get_value(ctx: Context, request: GetRequest) -> RawJson:
+    """Read a value, and with `nudge` give it a new life."""
+    command: tuple[Any, ...] = ("GET", _name(ctx, request))
+    if request.nudge:
+        command = ("GETEX", command[1], "EX", request.ttl_seconds or NUDGE_TTL_SECONDS)
+    return _found(await ctx.engines.redis.execute(*command, about=request.logical_path))
+
+
+@handles(MGET)
+async def get_many(ctx: Context, request: MgetRequest) -> RawJson:
+    """Read several values, in the order asked for."""
+    names = [_name(ctx, entry) for entry in request.keys]
+    stored = await ctx.engines.redis.get_many(names, [entry.logical_path for entry in request.keys])
+    return RawJson.of(b'{"results":[%b]}' % b",".join(map(_found, stored)))
+
+
+@handles(DELETE)
+async def delete_entry(ctx: Context, request: Entry) -> Deleted:
+    """Delete an entry of any kind."""
+    return {"deleted": await _once(ctx, "delete", request) == b"1"}
+
+
+@handles(SETNX)
+async def set_if_absent(ctx: Context, request: SetnxRequest) -> RawJson:
+    """Store a value where nothing is."""
+    outcome = await _once(ctx, "setnx", request, _json(request.value), request.ttl_seconds)
+    if outcome == b"1":
+        return RawJson.of(b'{"acquired":true}')
+    existing = b',"existing":%b' % outcome[1:] if len(outcome) > 1 else b""
+    return RawJson.of(b'{"acquired":false%b}' % existing)
+
+
+@handles(INCR)
+async def increment(ctx: Context, request: IncrRequest) -> RawJson:
+    """Add to a counter."""
+    return RawJson.of(b'{"value":%b}' % await _once(ctx, "incr", request, request.delta, request.ttl_seconds))
+
+
+@handles(EXPIRE)
+async def expire_entry(ctx: Context, request: ExpireRequest) -> Expiring:
+    """Give an entry a new life."""
+    return {"updated": await _once(ctx, "expire", request, request.ttl_seconds) == b"1"}
+
+
+@handles(TTL)
+async def time_to_live(ctx: Context, request: Entry) -> TimeToLive:
+    """Return how long an entry still lives."""
+    seconds: int = await ctx.engines.redis.execute("TTL", _name(ctx, request))
+    if seconds == -2:
+        return {"found": False}
+    return {"found": True, "ttl_seconds": seconds} if seconds >= 0 else {"found": True}
+
+
+@handles(EXISTS)
+async def entry_exists(ctx: Context, request: Entry) -> Exists:
+    """Return whether there is such an entry."""
+    return {"exists": bool(await ctx.engines.redis.execute("EXISTS", _name(ctx, request)))}
+
+
+# --- hashes
+
+
+@handles(HSET)
+async def set_field(ctx: Context, request: HsetRequest) -> FieldSet:
+    """Set a field of a hash."""
+    outcome = await _once(ctx, "hset", request, request.field, _json(request.value), request.ttl_seconds)
+    return {"set": outcome == b"1"}
+
+
+@handles(HGET)
+async def get_field(ctx: Context, request: FieldRequest) -> RawJson:
+    """Read a field of a hash."""
+    name = _name(ctx, request)
+    return _found(await ctx.engines.redis.execute("HGET", name, request.field, about=request.logical_path))
+
+
+@handles(HGETALL)
+async def get_fields(ctx: Context, request: Entry) -> RawJson:
+    """Read all fields of a hash."""
+    stored: dict[bytes, bytes] = await ctx.engines.redis.execute(
+        "HGETALL", _name(ctx, request), about=request.logical_path
+    )
+    if not stored:
+        return _MISSING
+    fields = b",".join(b"%b:%b" % (to_json(field.decode()), value) for field, value in stored.items())
+    return RawJson.of(b'{"found":true,"fields":{%b}}' % fields)
+
+
+@handles(HDEL)
+async def delete_field(ctx: Context, request: FieldRequest) -> Deleted:
+    """Delete a field of a hash."""
+    return {"deleted": await _once(ctx, "hdel", request, request.field) == b"1"}
+
+
+# --- locks
+
+
+@handles(ACQUIRE_LOCK)
+async def acquire_lock(ctx: Context, request: LockRequest) -> LockGrant:
+    """Take a lock; an owner that asks again gets the fence that it has."""
+    args = (request.owner, request.ttl_seconds, FENCE_LIFE_SECONDS)
+    fence = int(await _once(ctx, "acquire", request, *args, spaces=(_LOCK, _FENCE)))
+    return {"acquired": True, "fence": fence} if fence else {"acquired": False}
+
+
+@handles(RENEW_LOCK)
+async def renew_lock(ctx: Context, request: LockRequest) -> LockHeld:
+    """Keep a lock that is still the owner's."""
+    args = (request.owner, request.ttl_seconds)
+    return {"held": await _once(ctx, "renew", request, *args, spaces=(_LOCK,)) == b"1"}
+
+
+@handles(RELEASE_LOCK)
+async def release_lock(ctx: Context, request: LockRelease) -> LockHeld:
+    """Give back a lock that is still the owner's."""
+    return {"held": await _once(ctx, "release", request, request.owner, spaces=(_LOCK,)) == b"1"}
+
+
+# --- listing
+
+
+@dataclass(frozen=True, slots=True)
+class _Cursor:
+    """Where the next page starts.
+
+    SCAN cannot be told how many keys to return, so a page may end within a step of it: the next page makes
+    that step again and skips what was returned, the keys with a digest up to `after`. It skips only when the
+    step ends at the same `end`: else the keyspace was resized, and seeing a key twice beats missing one.
+    """
+
+    start: int = 0
+    end: int = -1
+    after: str = ""
+
+    def text(self) -> str:
+        return f"{self.start:x}.{self.end:x}.{self.after}" if self.after else f"{self.start:x}"
+
+    @classmethod
+    def parse(cls, text: str | None) -> _Cursor:
+        if not text:
+            return cls()
+        try:
+            start, *cut = text.split(".")
+            end, after = cut or ("-1", "")
+            found = cls(int(start, 16), int(end, 16), after)
+        except ValueError:
+            found = cls(start=-1)
+        if not 0 <= found.start < 2**74 or not text.isascii():
+            raise ValidationError("cursor: it is none that a listing returned")
+        return found
+
+
+def _digest(key: bytes) -> str:
+    return blake2b(key, digest_size=8).hexdigest()
+
+
+def _remaining(batch: Iterable[bytes], cursor: _Cursor, end: int) -> list[bytes]:
+    keys = sorted(set(batch), key=_digest)
+    return [key for key in keys if _digest(key) > cursor.after] if end == cursor.end else keys
+
+
+@handles(LIST)
+async def list_keys(ctx: Context, request: ListRequest) -> KeyPage:
+    """List keys of one category by their beginning."""
+    head = f"{_ENTRY}{{{_place(ctx.principal)}:{_quoted(request.category or '')}:"
+    pattern = (head + _quoted(request.logical_prefix or "")).translate(_GLOB) + "*"
+    found: dict[bytes, None] = {}
+    cursor: _Cursor | None = _Cursor.parse(request.cursor)
+    for _ in range(SCAN_STEPS):
+        end, batch = await ctx.engines.redis.scan(pattern, cursor.start)
+        keys = [key for key in _remaining(batch, cursor, end) if key not in found]
+        room = request.limit - len(found)
+        found.update(dict.fromkeys(keys[:room]))
+        if len(keys) > room:
+            cursor = _Cursor(cursor.start, end, _digest(keys[room - 1]))
+            break
+        cursor = _Cursor(end) if end else None
+        if cursor is None or len(found) == request.limit:
+            break
+    names = [unquote(key.decode()[len(head) : -1]) for key in found]
+    return {"keys": names, "cursor": cursor.text() if cursor else None, "count": len(names)}

@@ -1,0 +1,126 @@
+"""The client's settings, read at the first call and never at import."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import pydantic
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dominus.errors import AuthenticationError, ValidationError
+
+__all__ = ["EMBEDDED", "Settings", "load_settings"]
+
+EMBEDDED = "embedded"
+"""The URL of the orchestrator inside this process."""
+MIN_TOKEN_LENGTH = 32
+"""What the servers of the published client give out at least."""
+_HOW = (
+    "on a laptop run `dominus dev` and type the two export lines it shows, "
+    "or set DOMINUS_URL=embedded for an orchestrator inside this process"
+)
+_log = logging.getLogger("dominus")
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """How a client reaches its orchestrator. Durations are seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DOMINUS_", extra="ignore", frozen=True, hide_input_in_errors=True, populate_by_name=True
+    )
+
+    token: SecretStr | None = None
+    """The pre-shared key (PSK)."""
+    url: str | None = Field(default=None, validation_alias=AliasChoices("DOMINUS_URL", "DOMINUS_BASE_URL"))
+    """`http(s)://host[:port]`, or `embedded`."""
+    project: str | None = Field(
+        default=None, validation_alias=AliasChoices("CB_PROJECT_SLUG", "DOMINUS_PROJECT")
+    )
+    environment: str | None = Field(
+        default=None, validation_alias=AliasChoices("CB_ENVIRONMENT", "DOMINUS_ENVIRONMENT")
+    )
+    home: Path = Path(".dominus")
+    """Where the embedded orchestrator keeps its data."""
+    timeout: Seconds = 30.0
+    """The deadline of a call that names none."""
+    cold_start_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
+    cold_after_idle: Seconds = 300.0
+    connect_timeout: Seconds = 5.0
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 4
+    backoff_base: Seconds = 0.05
+    backoff_cap: Seconds = 5.0
+    retry_budget: Annotated[float, Field(ge=0)] = 500.0
+    breaker_threshold: Annotated[int, Field(ge=1)] = 5
+    breaker_reset: Seconds = 30.0
+    max_connections: Annotated[int, Field(ge=1)] = 100
+    max_response_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the orchestrator runs inside this process."""
+        return self.url == EMBEDDED
+
+    def checked_url(self) -> str:
+        """Return the base URL without a trailing slash.
+
+        Raises:
+            ValidationError: none is set, or it is no http URL.
+        """
+        if not self.url:
+            raise ValidationError("DOMINUS_URL is not set", code="url_missing", hint=_HOW)
+        try:
+            parts = urlsplit(self.url)
+            is_whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_whole, parts = False, urlsplit("")
+        if not is_whole or parts.query or parts.fragment or parts.username or parts.password:
+            raise ValidationError(
+                "DOMINUS_URL is not a URL like https://host:port", code="url_malformed", hint=_HOW
+            )
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            _log.warning("DOMINUS_URL is plain http to another machine: the token travels unencrypted")
+        return self.url.rstrip("/")
+
+    def checked_token(self) -> str:
+        """Return the PSK.
+
+        Raises:
+            AuthenticationError: none is set, or it cannot be one.
+        """
+        token = self.token.get_secret_value() if self.token else ""
+        if not token:
+            raise AuthenticationError("DOMINUS_TOKEN is not set", code="token_missing", hint=_HOW)
+        if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
+            raise AuthenticationError(
+                f"DOMINUS_TOKEN is malformed: a token has {MIN_TOKEN_LENGTH} or more printable characters"
+                f" and no blanks, this one has {len(token)} characters",
+                code="token_malformed",
+                hint="copy it again; with `dominus dev` it is in .dominus/token",
+            )
+        return token
+
+
+def load_settings(**given: Any) -> Settings:
+    """Read the environment; `given` values that are not None win.
+
+    Raises:
+        ValidationError: a value has the wrong form; the message names the variable and never shows it.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except pydantic.ValidationError as error:
+        said = "; ".join(
+            f"DOMINUS_{str(item['loc'][0]).upper().removeprefix('DOMINUS_')}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise ValidationError(said, code="settings") from None
+
+
+def _is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.") or host.endswith(".localhost")

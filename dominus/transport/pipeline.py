@@ -1,0 +1,344 @@
+"""How one call travels.
+
+deadline -> retry -> breaker -> credentials -> wire -> decode -> typed result or typed error
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+from pydantic_core import PydanticSerializationError
+
+from dominus.contract import envelope
+from dominus.contract.envelope import Dialect
+from dominus.contract.operation import Auth, Operation, Request, Retry
+from dominus.contract.values import restore_rows
+from dominus.contract.warden import MINT, MintedToken, MintRequest
+from dominus.crypto import SecretBox
+from dominus.errors import (
+    AuthenticationError,
+    CircuitOpenError,
+    DominusError,
+    DominusTimeoutError,
+    ServiceError,
+    ValidationError,
+)
+from dominus.transport.carrier import Outgoing
+from dominus.transport.credentials import Credentials
+from dominus.transport.deadline import block_deadline, check_timeout
+from dominus.transport.keys import new_key
+from dominus.transport.retry import Again, Facts, Failure, decide
+from dominus.transport.shared import Shared
+from dominus.transport.wire import Wire, checked, refuse_nan
+
+__all__ = ["Lines", "Pipeline", "RestoreRows"]
+
+Data = TypeVar("Data")
+RestoreRows = Callable[[Any], list[dict[str, Any]]]
+
+
+@dataclass(slots=True)
+class Lines:
+    """The rows of a streamed request, as chunks of JSON lines; `open` starts from the first row."""
+
+    open: Callable[[], AsyncIterator[bytes]]
+    is_replayable: bool
+    rows: Callable[[], list[dict[str, Any]]]
+    """All rows at once, for a server that knows no streams."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call on its way, over all its attempts."""
+
+    op: Operation[Any, Any]
+    request: Request
+    path: str
+    fields: bytes | None
+    """The JSON of the body, None for a GET."""
+    bearer: str | None
+    """A token that is sent as it is: the PSK, or a user's."""
+    key: str | None
+    lines: Lines | None
+    ends: float
+    began: float
+    was_cold: bool
+    attempts: int = 0
+    has_reminted: bool = False
+
+
+class Pipeline:
+    """Carries the calls of one event loop."""
+
+    def __init__(self, shared: Shared, wire: Wire, psk: str, *, speaks_json: bool) -> None:
+        self._shared = shared
+        self._wire = wire
+        self._psk = psk
+        self._clock = shared.clock
+        self.speaks_json = speaks_json
+        """The server showed that it is one of ours."""
+        self.box = SecretBox(psk, "memory")
+        self.credentials = Credentials(shared.clock, self.box, self._mint)
+
+    async def call(
+        self,
+        op: Operation[Any, Data],
+        request: Request,
+        *,
+        timeout: float | None = None,
+        user_token: str | None = None,
+        lines: Lines | None = None,
+    ) -> Data:
+        """Send an operation and return its data.
+
+        Raises:
+            DominusError: every failure is one of its kinds.
+        """
+        shared = self._shared
+        shared.calls += 1
+        now = self._clock.monotonic()
+        was_cold = shared.is_cold(now)
+        limit = self._limit(op, timeout, was_cold)
+        call = _Call(
+            op=op,
+            request=request,
+            path=_path(op, request),
+            fields=None if op.method == "GET" else _body(op, request),
+            bearer=user_token or (self._psk if op.auth is Auth.PSK else None),
+            key=new_key() if op.retry is Retry.KEYED else None,
+            lines=lines,
+            ends=now + limit,
+            began=now,
+            was_cold=was_cold,
+        )
+        scope = self._clock.timeout(limit)
+        try:
+            async with scope:
+                return await self._until_done(call)
+        except TimeoutError as error:
+            if isinstance(error, DominusError) or not scope.expired():
+                raise
+            raise DominusTimeoutError(
+                f"no answer within {limit:g} s", endpoint=op.name, attempts=call.attempts
+            ) from None
+
+    def _limit(self, op: Operation[Any, Any], timeout: float | None, was_cold: bool) -> float:
+        """Return the seconds that a call has. Only a deadline that nobody chose makes room for a cold start."""
+        block = block_deadline()
+        if timeout is not None:
+            limit = check_timeout(timeout)
+        elif block is not None:
+            limit = self._shared.settings.timeout
+        elif was_cold:
+            return max(self._shared.settings.timeout, self._shared.policy.cold_start_timeout)
+        else:
+            return self._shared.settings.timeout
+        if block is not None:
+            limit = min(limit, block)
+            if limit <= 0:
+                raise DominusTimeoutError(
+                    "the deadline of the block has passed, nothing was sent", endpoint=op.name
+                )
+        return limit
+
+    async def _until_done(self, call: _Call) -> Any:
+        shared = self._shared
+        while True:
+            call.attempts += 1
+            try:
+                return await self._attempt(call)
+            except Failure as failure:
+                error = failure.error
+                error.attempts = error.attempts or call.attempts
+                now = self._clock.monotonic()
+                step = decide(failure, self._facts(call, now), shared.policy)
+                if not isinstance(step, Again):
+                    raise error from failure.__cause__
+                if not step.is_charged:
+                    shared.tell_cold_start(call.attempts, now - call.began, error.message)
+                elif not shared.budget.spend():
+                    error.hint = "not tried again: the retry budget is empty, the server fails too often"
+                    raise error from failure.__cause__
+                shared.retries += 1
+                await self._clock.sleep(step.after)
+
+    def _facts(self, call: _Call, now: float) -> Facts:
+        cold_left = self._shared.policy.cold_start_timeout - (now - call.began) if call.was_cold else 0.0
+        return Facts(
+            attempt=call.attempts,
+            retry=call.op.retry,
+            keeps_keys=self.speaks_json,
+            is_replayable=call.lines is None or call.lines.is_replayable,
+            left=call.ends - now,
+            cold_left=cold_left,
+            jitter=self._shared.random(),
+        )
+
+    async def _attempt(self, call: _Call) -> Any:
+        """Breaker, credentials, wire, and one replay with a new token after a 401."""
+        bearer = call.bearer
+        if bearer is None and call.op.auth is Auth.TOKEN:
+            bearer = await self._token(None)
+        try:
+            return await self._guarded(call, bearer)
+        except Failure as failure:
+            is_own = call.bearer is None and bearer is not None
+            if failure.error.status_code != 401 or not is_own or call.has_reminted:
+                raise
+            call.has_reminted = True
+        return await self._guarded(call, await self._token(bearer))
+
+    async def _token(self, refused: str | None) -> str:
+        credentials = self.credentials
+        try:
+            return await (credentials.token() if refused is None else credentials.replace(refused))
+        except DominusError as error:
+            # The mint is a call of its own, with its own retries: what it says is final here.
+            raise Failure(error, is_final=True) from None
+
+    async def _guarded(self, call: _Call, bearer: str | None) -> Any:
+        shared = self._shared
+        breaker = shared.breaker(call.op.service)
+        wait = breaker.enter()
+        if wait is not None:
+            raise Failure(_open(call.op, wait), is_final=True)
+        shared.attempts += 1
+        try:
+            answer = await self._wire.send(self._outgoing(call, bearer))
+            data = self._decoded(call.op, answer.body)
+        except Failure as failure:
+            is_starting = call.was_cold and failure.is_cold_sign
+            if failure.is_system and not is_starting:
+                breaker.failure()
+            elif not failure.is_system:
+                breaker.success()
+            else:
+                breaker.abandon()
+            shared.last_used = self._clock.monotonic()
+            raise
+        except BaseException:
+            breaker.abandon()
+            raise
+        breaker.success()
+        shared.succeeded(self._clock.monotonic())
+        self.speaks_json = answer.speaks_json or self.speaks_json
+        return data
+
+    def _decoded(self, op: Operation[Any, Any], body: Any) -> Any:
+        try:
+            data = checked(body, op.required_keys, op.list_key, op.name, is_plain=op.is_plain)
+        except ServiceError as error:
+            raise Failure(error, is_final=not error.retryable) from None
+        if "types" in body:
+            restore_rows(data.get("items", [data]), body["types"])
+        return data
+
+    def _outgoing(self, call: _Call, bearer: str | None) -> Outgoing:
+        op = call.op
+        dialect = Dialect.JSON if self.speaks_json else Dialect.BASE64
+        headers = {"content-type": dialect.value, "accept": "*/*", "accept-encoding": "identity"}
+        if bearer is not None:
+            headers["authorization"] = f"Bearer {bearer}"
+        if call.key is not None:
+            headers[envelope.KEY_HEADER] = call.key
+        left = call.ends - self._clock.monotonic()
+        headers[envelope.DEADLINE_HEADER] = str(max(1, int(left * 1000)))
+        if op.auth is Auth.PSK:
+            self._name_partition(headers)
+        content: bytes | AsyncIterator[bytes] | None = None
+        if call.lines is not None and self.speaks_json:
+            headers["content-type"] = envelope.JSON_LINES
+            content = _stream(call.fields or b"{}", call.lines)
+        elif call.lines is not None:
+            rows = call.request.model_copy(update={"rows": call.lines.rows()})
+            content = envelope.encode(_body(op, rows), dialect)
+        elif call.fields is not None:
+            content = envelope.encode(call.fields, dialect)
+        return Outgoing(op.method, call.path, headers, content, op.name)
+
+    def _name_partition(self, headers: dict[str, str]) -> None:
+        settings = self._shared.settings
+        if settings.project:
+            headers[envelope.PROJECT_HEADER] = settings.project
+        if settings.environment:
+            headers[envelope.ENVIRONMENT_HEADER] = settings.environment
+
+    async def _mint(self) -> MintedToken:
+        self._shared.mints += 1
+        try:
+            return await self.call(MINT, MintRequest())
+        except AuthenticationError as error:
+            error.hint = error.hint or "the server does not know this DOMINUS_TOKEN"
+            raise
+        except DominusError as error:
+            if error.status_code in {404, 405}:
+                raise ServiceError(
+                    "the server has no mint: it is not a Dominus server",
+                    code="not_dominus",
+                    status_code=502,
+                    endpoint=MINT.name,
+                    retryable=False,
+                    hint="does DOMINUS_URL point at a Dominus server?",
+                ) from None
+            raise
+
+    async def aclose(self) -> None:
+        """Close the wire."""
+        await self.credentials.aclose()
+        await self._wire.aclose()
+
+
+async def _stream(header: bytes, lines: Lines) -> AsyncIterator[bytes]:
+    yield header + b"\n"
+    async for chunk in lines.open():
+        yield chunk
+
+
+def _open(op: Operation[Any, Any], wait: float) -> CircuitOpenError:
+    return CircuitOpenError(
+        f"not sent: {op.service} failed several times in a row",
+        endpoint=op.name,
+        retry_after=wait,
+        hint=f"it is tried again in {wait:.0f} s",
+    )
+
+
+def _body(op: Operation[Any, Any], request: Request) -> bytes:
+    try:
+        body = request.__pydantic_serializer__.to_json(
+            request, exclude=set(op.path_fields.values()), by_alias=True
+        )
+    except (PydanticSerializationError, RecursionError, ValueError) as error:
+        raise ValidationError(f"{op.name}: not JSON: {error}", endpoint=op.name) from None
+    refuse_nan(body, op.name)
+    return body
+
+
+def _path(op: Operation[Any, Any], request: Request) -> str:
+    if not op.path_fields and op.method != "GET":
+        return op.path
+    segments = {
+        name: _segment(name, getattr(request, attribute)) for name, attribute in op.path_fields.items()
+    }
+    path = op.path.format(**segments)
+    if op.method != "GET":
+        return path
+    fields = request.model_dump(
+        mode="json", by_alias=True, exclude=set(op.path_fields.values()), exclude_none=True
+    )
+    query = urlencode({name: _query_value(value) for name, value in fields.items()})
+    return f"{path}?{query}" if query else path
+
+
+def _segment(name: str, value: object) -> str:
+    text = str(value)
+    if text in {".", ".."}:
+        raise ValidationError(f"{name}: {text!r} is not a name")
+    return quote(text, safe="")
+
+
+def _query_value(value: object) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)

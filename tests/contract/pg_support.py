@@ -1,0 +1,84 @@
+"""A real PostgreSQL for the tests of scribe and smith: one server a session, an empty database for each test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from dominus.orchestrator.context import Context, Idempotency, Principal, RawJson
+from dominus.orchestrator.engines.pgserver import EmbeddedPostgres
+from dominus.orchestrator.engines.postgres import Postgres
+from dominus.orchestrator.settings import ServerSettings
+
+_CLEAN = """
+DO $$
+DECLARE name text;
+BEGIN
+  FOR name IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname !~ '^pg_|^dominus|^information'
+  LOOP
+    EXECUTE 'DROP TABLE IF EXISTS ' || name || ' CASCADE';
+  END LOOP;
+  FOR name IN SELECT format('%I.%I', n.nspname, t.typname) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+    WHERE n.nspname = 'public' AND t.typtype IN ('e', 'd')
+  LOOP
+    EXECUTE 'DROP TYPE ' || name || ' CASCADE';
+  END LOOP;
+END $$
+"""
+
+
+@pytest.fixture(scope="session")
+def pg_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("pg") / "home", is_durable=False)
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture
+async def postgres(pg_dsn: str) -> AsyncIterator[Postgres]:
+    opened = await Postgres.open(pg_dsn, ServerSettings(pool_size=12))
+    await opened.system.execute(_CLEAN)
+    await opened.system.execute("TRUNCATE dominus.idempotency")
+    yield opened
+    await opened.aclose()
+
+
+class Caller:
+    """Makes contexts, as the app does for requests."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self.postgres = postgres
+        self._numbers = itertools.count()
+
+    def __call__(self, key: str | None = None, body: str = "body", **more: Any) -> Context:
+        engines = cast("Any", SimpleNamespace(postgres=self.postgres))
+        principal = Principal("tester", "service", frozenset({"*"}))
+        idempotency = Idempotency(key, body) if key else None
+        return Context(principal, engines, f"r{next(self._numbers)}", idempotency, **more)
+
+    async def sql(self, statement: str, *args: Any) -> list[Any]:
+        """Run a statement as users' statements run."""
+        return cast("list[Any]", await self.postgres.data.fetch(statement, *args))
+
+
+@pytest.fixture
+def call(postgres: Postgres) -> Caller:
+    return Caller(postgres)
+
+
+def data_of(answer: Any) -> Any:
+    """Read an answer as the client does."""
+    from pydantic_core import from_json
+
+    from dominus.contract.values import restore_rows
+
+    if not isinstance(answer, RawJson):
+        return answer
+    data = from_json(answer)
+    if answer.types:
+        restore_rows(data.get("items", [data]), from_json(answer.types))
+    return data

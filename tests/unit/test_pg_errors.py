@@ -1,0 +1,131 @@
+"""SQLSTATE -> error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from dominus.errors import (
+    AuthorizationError,
+    ConflictError,
+    DominusError,
+    DominusTimeoutError,
+    NotFoundError,
+    ServiceError,
+    ValidationError,
+)
+from dominus.orchestrator.engines.pg_errors import from_postgres, is_stale_catalog
+
+
+def postgres_error(state: str, message: str = "said by PostgreSQL", **fields: str) -> Any:
+    names = {"detail": "D", "column_name": "c", "constraint_name": "n", "table_name": "t", "context": "W"}
+    raw = {"S": "ERROR", "C": state, "M": message, **{names[name]: text for name, text in fields.items()}}
+    return asyncpg.PostgresError.new(raw)
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "status"),
+    [
+        ("22P02", ValidationError, 400),
+        ("22003", ValidationError, 400),
+        ("22021", ValidationError, 400),
+        ("22P05", ValidationError, 400),
+        ("22001", ValidationError, 400),
+        ("23502", ValidationError, 400),
+        ("23514", ValidationError, 400),
+        ("23505", ConflictError, 409),
+        ("23503", ConflictError, 409),
+        ("23P01", ConflictError, 409),
+        ("2BP01", ConflictError, 409),
+        ("42P07", ConflictError, 409),
+        ("42701", ConflictError, 409),
+        ("42703", ValidationError, 400),
+        ("42883", ValidationError, 400),
+        ("42P10", ValidationError, 400),
+        ("428C9", ValidationError, 400),
+        ("42P01", NotFoundError, 404),
+        ("3F000", NotFoundError, 404),
+        ("42501", AuthorizationError, 403),
+        ("57014", DominusTimeoutError, 504),
+        ("57P01", ServiceError, 503),
+        ("53300", ServiceError, 503),
+        ("08006", ServiceError, 503),
+        ("40001", ServiceError, 503),
+        ("40P01", ServiceError, 503),
+        ("55P03", ServiceError, 503),
+        ("25006", ServiceError, 503),
+        ("P0001", ValidationError, 400),
+        ("XX000", ServiceError, 500),
+        ("F0000", ServiceError, 500),
+    ],
+)
+def test_a_state_becomes_its_error(state: str, kind: type[DominusError], status: int):
+    error = from_postgres(postgres_error(state))
+    assert type(error) is kind
+    assert error.status_code == status
+    assert error.retryable is (status >= 500)
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (OSError("refused"), ServiceError),
+        (ConnectionResetError(), ServiceError),
+        (asyncpg.InterfaceError("connection is closed"), ServiceError),
+        (TimeoutError(), DominusTimeoutError),
+    ],
+)
+def test_a_lost_connection_is_a_503_that_may_be_tried_again(raised: BaseException, kind: type[DominusError]):
+    error = from_postgres(raised)
+    assert type(error) is kind
+    assert error.retryable
+
+
+def test_the_column_is_named_where_its_text_is_quoted():
+    failure = postgres_error("22P02", 'invalid input syntax for type integer: "abc"')
+    error = from_postgres(failure, [("name", "x"), ("age", ["1", "abc"])])
+    assert error.message == "column 'age': invalid input syntax for type integer: \"abc\""
+    assert error.details["column"] == "age"
+
+
+def test_a_nul_character_is_blamed_on_its_column():
+    error = from_postgres(postgres_error("22021", "invalid byte sequence"), [("a", "x"), ("b", "x\0")])
+    assert "'b'" in error.message
+    assert "NUL" in (error.hint or "")
+
+
+def test_values_of_other_rows_do_not_get_out():
+    failure = postgres_error(
+        "23505",
+        'duplicate key value violates unique constraint "users_email_key"',
+        detail="Key (email)=(someone@example.org) already exists.",
+        constraint_name="users_email_key",
+        table_name="users",
+    )
+    error = from_postgres(failure)
+    assert error.details == {
+        "sqlstate": "23505",
+        "constraint": "users_email_key",
+        "table": "users",
+        "columns": ["email"],
+    }
+    failing = postgres_error("23514", "violates check", detail="Failing row contains (1, hidden).")
+    assert "hidden" not in str(from_postgres(failing)) + str(from_postgres(failing).details)
+
+
+def test_what_the_server_says_of_itself_stays_here():
+    error = from_postgres(postgres_error("XX000", "could not read block 5 in file base/1/2"))
+    assert "block" not in str(error)
+
+
+def test_a_typed_error_passes_through():
+    error = ValidationError("x")
+    assert from_postgres(error) is error
+
+
+def test_only_errors_of_an_altered_table_ask_for_another_look():
+    assert is_stale_catalog(postgres_error("42703"))
+    assert not is_stale_catalog(postgres_error("23505"))
+    assert not is_stale_catalog(OSError())
