@@ -195,7 +195,7 @@ class Tokens:
             raise _refused("it does not have three parts")
         try:
             header = jwt.get_unverified_header(token)
-        except (jwt.PyJWTError, ValueError, RecursionError):
+        except (jwt.PyJWTError, ValueError):
             raise _refused("its header cannot be read") from None
         if header.get("alg") != "RS256":
             raise _refused("it is not signed with RS256")

@@ -137,11 +137,12 @@ VALUES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
-async def test_any_json_value_comes_back(world: World, value: Any) -> None:
-    await world.put("K", value)
-    assert await world.get("K") == value
-    assert type(await world.get("K")) is type(value)
+async def test_any_json_value_comes_back(world: World) -> None:
+    for value in VALUES:
+        await world.put("K", value)
+        back = await world.get("K")
+        assert back == value
+        assert type(back) is type(value)
 
 
 async def test_an_upsert_creates_then_adds_versions(world: World) -> None:

@@ -28,6 +28,8 @@ from dominus.orchestrator.engines.pgserver import EmbeddedPostgres
 is_root = os.geteuid() == 0
 only_root = pytest.mark.skipif(not is_root, reason="changes accounts, so it needs root")
 
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
@@ -119,6 +121,7 @@ def holder_of(home: Path, prefix: tuple[str, ...] = ()) -> Iterator[subprocess.P
             process.kill()
 
 
+@needs_proc
 @pytest.mark.parametrize("account", ["ourselves", pytest.param("nobody", marks=only_root)])
 def test_the_home_and_all_in_it_is_closed_and_its_parents_keep_their_modes(
     tmp_path: Path, account: str
@@ -181,6 +184,7 @@ def test_nothing_listens_on_the_network(home: Path) -> None:
         assert ask(server.start(), "SELECT current_setting('listen_addresses')") == ""
 
 
+@needs_proc
 def test_the_server_sees_no_secrets_in_arguments_or_environment(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +212,7 @@ def test_values_of_failing_statements_stay_out_of_the_log(home: Path) -> None:
         assert "private-value" not in (home / "postgres.log").read_text()
 
 
+@needs_proc
 def test_the_server_ends_when_its_process_is_killed(home: Path) -> None:
     with holder_of(home) as process:
         pid = pid_of(home)
@@ -225,6 +230,7 @@ def test_a_start_right_after_the_process_was_killed_has_all_data(home: Path) -> 
             assert ask(server.start(), "SELECT n FROM kept") == 42
 
 
+@needs_proc
 def test_an_orphan_whose_watchdog_was_killed_too_is_ended_by_the_next_start(home: Path) -> None:
     with holder_of(home) as process:
         pid = pid_of(home)
@@ -250,6 +256,7 @@ def test_a_killed_postmaster_is_noticed_and_the_next_start_recovers(home: Path, 
         assert ask(server.start(), "SELECT n FROM crashed") == 7
 
 
+@needs_proc
 def test_a_start_waits_for_the_children_of_a_killed_postmaster(home: Path) -> None:
     with EmbeddedPostgres(home, is_durable=False) as server:
         server.start()
@@ -327,6 +334,7 @@ def test_the_server_survives_the_thread_that_started_it_and_no_terminal_reaches_
     assert postmaster_of(home / "postgres" / "data") is None
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_that_ends_leaves_the_server_alone(home: Path) -> None:
     with EmbeddedPostgres(home, is_durable=False) as server:
         dsn = server.start()

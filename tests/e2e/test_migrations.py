@@ -227,6 +227,12 @@ async def test_an_owner_who_may_not_create_the_role_is_told_what_to_run(server_d
     await drop_database(server_dsn, "plain")
 
 
+async def test_an_owner_who_may_not_create_schemas_is_a_clear_error(server_dsn: str, dsn: str) -> None:
+    await run(server_dsn, "CREATE ROLE guest LOGIN PASSWORD 'x'")
+    with pytest.raises(ServiceError, match="permission denied for database"):
+        await Postgres.open(urlsplit(dsn)._replace(netloc="guest:x@").geturl(), ServerSettings())
+
+
 async def test_a_data_role_that_could_see_the_system_schema_is_refused(dsn: str) -> None:
     with pytest.raises(ServiceError) as caught:
         await Postgres.open(dsn, ServerSettings(data_role="dominus"))

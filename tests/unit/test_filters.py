@@ -194,7 +194,13 @@ def test_an_order_ends_with_the_primary_key(sort_by: Any, sort_order: Any, expec
 
 @pytest.mark.parametrize(
     ("sort_by", "sort_order"),
-    [("age", "up"), ("age", "asc; drop table t"), (["age", "id"], ["asc", "asc", "asc"]), ("nope", "asc"), ("age", [])],
+    [
+        ("age", "up"),
+        ("age", "asc; drop table t"),
+        (["age", "id"], ["asc", "asc", "asc"]),
+        ("nope", "asc"),
+        ("age", []),
+    ],
 )
 def test_a_wrong_order_is_refused(sort_by: Any, sort_order: Any):
     with pytest.raises(ValidationError):
@@ -251,7 +257,10 @@ def test_a_cursor_belongs_to_its_walk():
     statement, _ = keyset.page(TABLE, PageRequest(table="t", cursor=cursor))
     assert '(t."id") > ($1::text::bigint)' in statement.sql
     assert statement.args[0] == "5"
-    for other in (PageRequest(table="t", cursor=cursor, descending=True), PageRequest(table="t", cursor=cursor, by=["at"])):
+    for other in (
+        PageRequest(table="t", cursor=cursor, descending=True),
+        PageRequest(table="t", cursor=cursor, by=["at"]),
+    ):
         with pytest.raises(ValidationError, match="another walk"):
             keyset.page(TABLE, other)
 

@@ -106,6 +106,7 @@ def test_a_killed_holder_leaves_a_free_home(tmp_path: Path) -> None:
     hold(home, "second").release()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_does_not_keep_the_home_of_its_parent(tmp_path: Path) -> None:
     home = open_home(tmp_path / "home")
     held = hold(home, "parent")

@@ -183,7 +183,7 @@ def _blamed(state: str, message: str, terms: Sequence[Term]) -> str | None:
 
 def copy_line(error: BaseException) -> int | None:
     """Return the number of the line that COPY could not read."""
-    found = re.match(r"COPY \S+, line (\d+)", _attribute(error, "context") or "")
+    found = re.search(r"^COPY \S+, line (\d+)", _attribute(error, "context") or "", re.MULTILINE)
     return int(found.group(1)) if found else None
 
 

@@ -1,6 +1,6 @@
 """What asyncpg's pools and connections can do, for the type checker: asyncpg itself ships no types."""
 
-# ruff: noqa: D102, ASYNC109 - the names and parameters are asyncpg's, described in its documentation
+# ruff: noqa: D102 - the names and parameters are asyncpg's, described in its documentation
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -29,6 +29,7 @@ CLOSE_SECONDS = 5.0
 MAX_STATEMENTS = 500_000
 """A connection is replaced after so many: its server process keeps what it learned about every table."""
 
+_FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _COMMON = {"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "postgres"}
 # What users made in `public` must not stand in for a function or operator in the owner's statements.
 _OWNER = {**_COMMON, "search_path": "pg_catalog, pg_temp"}
@@ -55,11 +56,7 @@ class Postgres:
             ServiceError: the server is not reached or refuses us; the message names it, without the password.
             ValidationError: `dsn` is no PostgreSQL URL.
         """
-        connection = await connect(dsn, application_name="dominus migrate")
-        try:
-            await migrate(connection, settings.data_role)
-        finally:
-            await connection.close(timeout=CLOSE_SECONDS)
+        await _migrate(dsn, settings.data_role)
         milliseconds = str(max(1, round(settings.statement_timeout * 1000)))
         system = _pool(dsn, max(2, settings.pool_size // 4), {**_OWNER, "application_name": "dominus system"})
         data = _pool(
@@ -81,7 +78,7 @@ class Postgres:
         try:
             await system
             await data
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _FAILURES as error:
             await postgres.aclose()
             raise _unreachable(dsn, error) from error
         return postgres
@@ -107,7 +104,7 @@ class Postgres:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await asyncio.gather(self.system.close(), self.data.close())
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _FAILURES as error:
             logger.warning("PostgreSQL connections were cut off at the end: %s", type(error).__name__)
             self.system.terminate()
             self.data.terminate()
@@ -162,6 +159,16 @@ def _pool(dsn: str, size: int, server_settings: dict[str, str]) -> Any:
     )
 
 
+async def _migrate(dsn: str, data_role: str) -> None:
+    connection = await connect(dsn, application_name="dominus migrate")
+    try:
+        await migrate(connection, data_role)
+    except _FAILURES as error:
+        raise _unreachable(dsn, error) from error
+    finally:
+        await connection.close(timeout=CLOSE_SECONDS)
+
+
 async def _keep_session(_connection: Any) -> None:
     # In place of asyncpg's reset, a round trip for each statement: only our own statements run here, and they
     # set nothing that outlives their transaction.
@@ -189,7 +196,7 @@ async def connect(dsn: str, *, application_name: str, database: str | None = Non
             timeout=CONNECT_SECONDS,
             server_settings={**_OWNER, "application_name": application_name},
         )
-    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (*_FAILURES, ValueError) as error:
         raise _unreachable(dsn, error, database) from None
 
 

@@ -69,7 +69,8 @@ class RedisEngine:
         self.is_cluster = isinstance(client, RedisCluster)
         self._command: Callable[..., Awaitable[Any]] = cast("Any", client).execute_command
         # The embedded one sorts all keys at each SCAN anyway, and forgets its cursors: one step has them all.
-        self._scan_count = _WHOLE_KEYSPACE if is_embedded else SCAN_COUNT
+        self.scan_counts = (_WHOLE_KEYSPACE, _WHOLE_KEYSPACE) if is_embedded else (1, SCAN_COUNT)
+        """The least and the most keys to ask `scan` for."""
         self._is_embedded = is_embedded
         self._write_count = 0
         self._scripts: dict[str, AsyncScript] = {}
@@ -144,13 +145,13 @@ class RedisEngine:
                 raise _as_dominus_error(result, name) from result
         return results
 
-    async def scan(self, pattern: str, position: int) -> tuple[int, list[bytes]]:
-        """Visit some keys; 0 starts, and a returned 0 ends.
+    async def scan(self, pattern: str, position: int, count: int) -> tuple[int, list[bytes]]:
+        """Visit about `count` keys; position 0 starts, and a returned 0 ends.
 
         A position is SCAN's cursor with the number of the cluster's node in its lowest bits.
         """
         cursor, index = position >> _NODE_BITS, position & (1 << _NODE_BITS) - 1
-        command = ("SCAN", cursor, "MATCH", pattern, "COUNT", self._scan_count)
+        command = ("SCAN", cursor, "MATCH", pattern, "COUNT", count)
         if not isinstance(self.client, RedisCluster):
             cursor, keys = await self.execute(*command)
             return cursor << _NODE_BITS, keys

@@ -280,9 +280,10 @@ async def release_lock(ctx: Context, request: LockRelease) -> LockHeld:
 class _Cursor:
     """Where the next page starts.
 
-    SCAN cannot be told how many keys to return, so a page may end within a step of it: the next page makes
-    that step again and skips what was returned, the keys with a digest up to `after`. It skips only when the
-    step ends at the same `end`: else the keyspace was resized, and seeing a key twice beats missing one.
+    SCAN returns about as many keys as it is asked for, so a step that does not fit into the page is made again
+    and smaller. The smallest one visits a single bucket of the keyspace. When even that does not fit, the page
+    ends within it, and the next page skips its keys with a digest up to `after`: if that step ends at the same
+    `end`, that is, else the keyspace was resized, and seeing a key twice beats missing one.
     """
 
     start: int = 0
@@ -321,18 +322,25 @@ async def list_keys(ctx: Context, request: ListRequest) -> KeyPage:
     """List keys of one category by their beginning."""
     head = f"{_ENTRY}{{{_place(ctx.principal)}:{_quoted(request.category or '')}:"
     pattern = (head + _quoted(request.logical_prefix or "")).translate(_GLOB) + "*"
+    least, most = ctx.engines.redis.scan_counts
     found: dict[bytes, None] = {}
     cursor: _Cursor | None = _Cursor.parse(request.cursor)
+    count = least if cursor.after else most
     for _ in range(SCAN_STEPS):
-        end, batch = await ctx.engines.redis.scan(pattern, cursor.start)
+        end, batch = await ctx.engines.redis.scan(pattern, cursor.start, count)
         keys = [key for key in _remaining(batch, cursor, end) if key not in found]
         room = request.limit - len(found)
-        found.update(dict.fromkeys(keys[:room]))
         if len(keys) > room:
-            cursor = _Cursor(cursor.start, end, _digest(keys[room - 1]))
+            if count > least:
+                count = max(least, min(count // 2, count * room // len(keys)))
+                continue
+            if not found:
+                found = dict.fromkeys(keys[:room])
+                cursor = _Cursor(cursor.start, end, _digest(keys[room - 1]))
             break
+        found.update(dict.fromkeys(keys))
         cursor = _Cursor(end) if end else None
-        if cursor is None or len(found) == request.limit:
+        if cursor is None or count < most or len(found) == request.limit:
             break
     names = [unquote(key.decode()[len(head) : -1]) for key in found]
     return {"keys": names, "cursor": cursor.text() if cursor else None, "count": len(names)}

@@ -1,0 +1,70 @@
+"""What all tests share: a clean environment, and a client over a scripted server with a clock that jumps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from dominus import Dominus
+from dominus.testing import MovableClock, ScriptedTransport, ok
+from dominus.transport.shared import Shared
+
+TOKEN = "psk-of-the-tests-" + "0123456789abcdef" * 2
+URL = "https://dominus.test"
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("DOMINUS_", "CB_")):
+            monkeypatch.delenv(name)
+
+
+@dataclass
+class Rig:
+    """A client, the server it talks to, and the time they live in."""
+
+    client: Dominus
+    server: ScriptedTransport
+    clock: MovableClock
+
+    @property
+    def shared(self) -> Shared:
+        return self.client._caller.shared
+
+    def breaker(self, service: str = "whisperer") -> str:
+        return self.client.stats()["breakers"].get(service, "closed")
+
+    async def warm_up(self) -> None:
+        """Make the one success after which a server counts as warm, and forget the traces of it."""
+        self.server._steps.insert(0, ok({"status": "ok"}))
+        await self.client.health.ping()
+        self.server.requests.clear()
+        self.clock.slept.clear()
+
+
+MakeRig = Callable[..., Rig]
+
+
+@pytest_asyncio.fixture
+async def make_rig() -> AsyncIterator[MakeRig]:
+    """`make_rig(*steps, auto=True, client={...}, **options of ScriptedTransport)`."""
+    made: list[Dominus] = []
+
+    def make(*steps: Any, auto: bool = True, client: dict[str, Any] | None = None, **options: Any) -> Rig:
+        clock = MovableClock(auto=auto)
+        server = ScriptedTransport(*steps, **options)
+        given: dict[str, Any] = {"url": URL, "token": TOKEN, "transport": server, "clock": clock, **(client or {})}
+        made.append(Dominus(**given))
+        return Rig(made[-1], server, clock)
+
+    yield make
+    for one in made:
+        await one.aclose()

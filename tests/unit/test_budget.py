@@ -1,0 +1,57 @@
+"""The retry budget bounds what retries add to the load of a server that fails."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dominus.contract.operation import Retry
+from dominus.errors import ServiceError
+from dominus.transport.retry import Again, Budget, Facts, Failure, Policy, decide
+
+
+def load(error_rate: float, *, calls: int = 20_000, seed: int = 7) -> float:
+    """Return attempts per call, with the real decision and the real budget."""
+    rng = random.Random(seed)
+    budget, policy = Budget(), Policy()
+    failed = Failure(ServiceError("down", status_code=503))
+    attempts = 0
+    for _ in range(calls):
+        attempt = 1
+        while True:
+            attempts += 1
+            if rng.random() >= error_rate:
+                budget.earn()
+                break
+            step = decide(failed, Facts(attempt, Retry.READ, True, True, 30.0, 0.0, rng.random()), policy)
+            if not isinstance(step, Again) or not budget.spend():
+                break
+            attempt += 1
+    return attempts / calls
+
+
+@pytest.mark.parametrize("error_rate", [0.3, 0.5, 0.9, 1.0])
+def test_a_lasting_outage_costs_less_than_a_tenth_more_load(error_rate: float):
+    assert load(error_rate) < 1.10
+
+
+def test_at_half_errors_the_load_is_what_the_architecture_says():
+    assert load(0.5) == pytest.approx(1.07, abs=0.01)
+
+
+def test_rare_errors_are_all_retried():
+    assert load(0.01) == pytest.approx(1.01, abs=0.005)
+
+
+def test_the_bucket_never_holds_more_than_its_capacity_and_never_less_than_nothing():
+    budget = Budget(capacity=20.0, cost=14.0)
+    budget.earn()
+    assert budget.left == 20.0
+    assert budget.spend()
+    assert not budget.spend()
+    assert budget.left == 6.0
+    for _ in range(8):
+        budget.earn()
+    assert budget.spend()
+    assert budget.left == 0.0
