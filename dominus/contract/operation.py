@@ -19,6 +19,7 @@ __all__ = ["Auth", "Identifier", "Omit", "Operation", "Request", "Retry", "is_no
 Req = TypeVar("Req", bound="Request")
 Data = TypeVar("Data")
 T = TypeVar("T")
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
 class Retry(enum.Enum):
@@ -53,7 +54,7 @@ Omit = Annotated[T | None, Field(default=None, exclude_if=is_none)]
 
 def plain_text(value: str) -> str:
     """Refuse the characters that no name, key or path can carry."""
-    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+    if _CONTROL.search(value):
         raise ValueError("must not contain control characters")
     return value
 

@@ -38,7 +38,7 @@ class MintRequest(Request):
 
 
 class MintForParams(Request):
-    """Whom a token is for. `scope` None means every scope that a user may have."""
+    """Whom a token is for. Without `scope` it has none, and opens what needs none."""
 
     user_id: Annotated[str, StringConstraints(min_length=1, max_length=256)]
     scope: list[str] | None = None

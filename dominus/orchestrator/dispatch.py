@@ -197,10 +197,9 @@ class Dispatcher:
             if not 0 < len(key) <= 255 or not key.isprintable() or not key.isascii():
                 raise ValidationError("Idempotency-Key: 1 to 255 printable characters")
             if not exchange.is_stream:
-                print_of = self._engines.vault.fingerprint(
-                    operation.name.encode(), exchange.path.encode(), raw
+                context.idempotency = Idempotency(
+                    key, self._engines.vault.fingerprint(*_identity(exchange, operation), raw)
                 )
-                context.idempotency = Idempotency(key, print_of)
         return operation.request(**fields, **match.path_values), context
 
     async def _open_stream(self, exchange: Exchange, match: Match, context: Context) -> dict[str, Any]:
@@ -208,9 +207,7 @@ class Dispatcher:
         if not operation.is_streamed:
             raise ValidationError(f"{operation.name} takes no stream", code="bad_stream")
         line, rest = await exchange.body.header_line()
-        digest = self._engines.vault.fingerprinter()
-        for part in (operation.name.encode(), exchange.path.encode(), line):
-            digest.update(len(part).to_bytes(8, "big") + part)
+        digest = self._engines.vault.fingerprinter(*_identity(exchange, operation), line)
         key = exchange.header(b"idempotency-key")
         context.stream = _tee(exchange.body.rest(rest), digest)
         context.seal = lambda: Idempotency(key, digest.hexdigest()) if key else None
@@ -265,6 +262,14 @@ class Dispatcher:
                 "principal": exchange.principal.subject,
             }
             _access.info("%s", to_json(line).decode())
+
+
+def _identity(exchange: Exchange, operation: Operation[Any, Any]) -> tuple[bytes, ...]:
+    """Return what makes a write this write, besides its body."""
+    caller = exchange.principal
+    return tuple(
+        part.encode() for part in (operation.name, exchange.path, caller.project, caller.environment)
+    )
 
 
 def _address(exchange: Exchange) -> str:

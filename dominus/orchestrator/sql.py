@@ -14,10 +14,13 @@ from pydantic_core import to_json
 from dominus.contract.scribe import DeleteRequest, InsertRequest, QueryRequest, UpdateRequest
 from dominus.errors import ValidationError
 from dominus.orchestrator.engines.pg_errors import Term
-from dominus.orchestrator.filters import Parameters, condition
+from dominus.orchestrator.filters import Parameters, as_text, condition
 from dominus.orchestrator.tables import Column, Table, quote
 
 __all__ = ["Statement", "delete", "insert", "query", "update"]
+
+MAX_KEPT_STATEMENTS = 256
+_NESTED: frozenset[type] = frozenset({dict, list})
 
 Key = tuple[str, str, str] | None
 """Principal, key and fingerprint, when the outcome is to be remembered."""
@@ -61,10 +64,42 @@ def _direction(order: str) -> str:
 
 
 def query(table: Table, request: QueryRequest) -> Statement:
-    """Return the statement for (JSON of the rows, total).
+    """Return the statement for (JSON of the rows, total); its text is kept for plain filters, the common case."""
+    shape = _shape(request)
+    known = table.statements.get(shape) if shape else None
+    if known is None:
+        statement = _build_query(table, request)
+        if shape and len(table.statements) < MAX_KEPT_STATEMENTS:
+            table.statements[shape] = (statement.sql, statement.types)
+        return statement
+    filters = request.filters or {}
+    texts = [
+        (name, as_text(table.columns[name], value)) for name, value in filters.items() if value is not None
+    ]
+    args = [*(text for _, text in texts), request.limit, request.offset]
+    return Statement(known[0], args, known[1], texts)
 
-    The count is an uncorrelated subquery: PostgreSQL runs it only when the page does not tell the total.
-    """
+
+def _shape(request: QueryRequest) -> tuple[Any, ...] | None:
+    """Return what decides a query's text, None where values decide it too: lists, operators, groups."""
+    kinds = tuple((name, type(value)) for name, value in (request.filters or {}).items())
+    if any(kind in _NESTED for _, kind in kinds):
+        return None
+    return (
+        kinds,
+        _frozen(request.sort_by),
+        _frozen(request.sort_order),
+        _frozen(request.columns),
+        request.count,
+    )
+
+
+def _frozen(names: str | list[str] | None) -> str | tuple[str, ...] | None:
+    return tuple(names) if isinstance(names, list) else names
+
+
+def _build_query(table: Table, request: QueryRequest) -> Statement:
+    # The count is an uncorrelated subquery: PostgreSQL runs it only when the page does not tell the total.
     parameters = Parameters()
     where = condition(table, request.filters, parameters)
     source = f"{table.sql} AS t{f' WHERE {where}' if where else ''}"

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from dominus.contract.scribe import ColumnInfo
 from dominus.errors import ValidationError
@@ -121,6 +122,10 @@ class Table:
     primary_key: tuple[str, ...]
     unique_keys: tuple[tuple[str, ...], ...]
     """Column sets that no two rows share (NULLs aside)."""
+    statements: dict[tuple[Any, ...], tuple[str, bytes | None]] = field(
+        default_factory=dict[tuple[Any, ...], "tuple[str, bytes | None]"], compare=False, repr=False
+    )
+    """Query texts and type hints by the shape of their requests."""
     _lists: dict[tuple[str, ...], tuple[str, bytes | None]] = field(
         default_factory=dict[tuple[str, ...], "tuple[str, bytes | None]"], compare=False, repr=False
     )

@@ -184,7 +184,7 @@ async def test_an_expression_cannot_leave_the_data_role(call: Caller):
         "query_to_xml('select 1', true, true, '')::text",
         "dominus_api.remember('a', 'b', 'c', 'd')::text",
     ):
-        with pytest.raises(ValidationError, match="not allowed|system's"):
+        with pytest.raises(ValidationError, match=r"not allowed|system's"):
             await smith.add_column(call(), AddColumn(table="t", column="n", type="text", default=default))
     assert (await call.sql("SELECT current_user"))[0][0] == "dominus_data"
 

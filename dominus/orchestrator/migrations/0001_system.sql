@@ -69,8 +69,8 @@ CREATE TABLE dominus.psks (
   name text NOT NULL,
   psk_sha256 bytea NOT NULL UNIQUE,
   scopes text[] NOT NULL,
-  project text NOT NULL,
-  environment text NOT NULL,
+  project text,
+  environment text,
   created_at timestamptz NOT NULL DEFAULT now(),
   disabled_at timestamptz
 );

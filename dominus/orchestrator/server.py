@@ -1,0 +1,347 @@
+"""The orchestrator on a port: `dominus dev` in this process, `dominus serve` in this one or in several workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import ssl
+import tempfile
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from dominus.errors import ConflictError, ServiceError, ValidationError
+from dominus.orchestrator.app import Orchestrator
+from dominus.orchestrator.body import Receive
+from dominus.orchestrator.dispatch import Scope, Send
+from dominus.orchestrator.home import LOCK, hold, open_home
+from dominus.orchestrator.logs import configure_logging, flush_logs
+from dominus.orchestrator.opening import Foundation, lay_foundation, lay_remote_foundation, open_engines
+from dominus.orchestrator.settings import ServerSettings
+
+__all__ = ["Served", "bind", "is_loopback", "make_worker", "read_settings", "run_dev", "run_serve"]
+
+_log = logging.getLogger("dominus.orchestrator")
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients and load balancers keep an idle connection (55 and 60), so that they close it, not we."""
+BACKLOG = 2048
+LOG_LEVEL = "DOMINUS_LOG_LEVEL"
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Served:
+    """The app as uvicorn runs it; a start that fails leaves its error here, and no traceback in the log."""
+
+    def __init__(self, app: Orchestrator, *, is_worker: bool = False) -> None:
+        self._app = app
+        self._is_worker = is_worker
+        self.error: Exception | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or live through the server's lifespan."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self._app.start()
+        except Exception as error:  # noqa: BLE001 - raised again, or logged, by who runs the server
+            self.error = error
+            if self._is_worker:
+                _log.critical("the worker did not start: %s", error)
+                flush_logs()
+            await send({"type": "lifespan.startup.failed"})
+            return
+        if self._is_worker:
+            _end_with_parent()
+        try:
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        finally:
+            await self._app.stop()
+            # A worker ends by its signal, which runs no exit handlers.
+            flush_logs()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def run_dev(
+    *, host: str, port: int, home: Path, log_level: str, on_ready: Callable[[Foundation, str], None]
+) -> None:
+    """Serve with embedded engines until Ctrl-C or SIGTERM; `on_ready` is told when it answers, and at which URL.
+
+    Raises:
+        ConflictError: the port is taken, or another process holds the home; the message says which.
+    """
+    configure_logging(log_level, is_json=False)
+    settings = read_settings(home=home)
+    if "metrics_open" not in settings.model_fields_set:
+        settings.metrics_open = is_loopback(host)
+    with _until_signal(), _bound_for(host, port, settings.home) as listener:
+        url = _url(host, listener, "http")
+        foundation = lay_foundation(settings, f"dominus dev on {url}")
+        try:
+            _run(foundation, listener, lambda: on_ready(foundation, url), {"proxy_headers": False})
+        finally:
+            foundation.close()
+            flush_logs()
+
+
+def run_serve(
+    *, host: str, port: int, workers: int, certfile: Path | None, keyfile: Path | None, log_level: str
+) -> None:
+    """Serve from the environment, with remote engines, until Ctrl-C or SIGTERM.
+
+    Raises:
+        ValidationError: settings are missing or wrong; the message lists all of them.
+        ServiceError: PostgreSQL or Redis does not answer, or a worker does not start.
+        ConflictError: the port is taken.
+    """
+    configure_logging(log_level, is_json=True)
+    foundation = lay_remote_foundation(read_settings())
+    options: dict[str, Any] = {"proxy_headers": "FORWARDED_ALLOW_IPS" in os.environ}
+    if certfile is not None:
+        _check_certificate(certfile, keyfile)
+        options |= {"ssl_certfile": certfile, "ssl_keyfile": keyfile}
+    with _until_signal(), contextlib.closing(bind(host, port)) as listener:
+        url = _url(host, listener, "https" if certfile else "http")
+        _log.info("serving on %s with %d workers", url, workers)
+        if workers == 1:
+            _run(foundation, listener, lambda: _log.info("ready"), options)
+        else:
+            os.environ[LOG_LEVEL] = log_level
+            asyncio.run(_check_engines(foundation))
+            _supervise(foundation, listener, options, workers)
+    flush_logs()
+
+
+def make_worker() -> Served:
+    """Return the app of one worker process: what uvicorn imports and calls there."""
+    configure_logging(os.environ.get(LOG_LEVEL, "info"), is_json=True)
+    foundation = lay_remote_foundation(read_settings())
+    return Served(Orchestrator(lambda: open_engines(foundation)), is_worker=True)
+
+
+def read_settings(**given: Any) -> ServerSettings:
+    """Read the server's settings from the environment; `given` values win.
+
+    Raises:
+        ValidationError: a value has the wrong form; the message names the variable and never shows it.
+    """
+    try:
+        return ServerSettings(**given)
+    except pydantic.ValidationError as error:
+        said = "; ".join(
+            f"DOMINUS_{str(item['loc'][0]).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise ValidationError(said, code="settings") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address to listen on."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; who connects before the server runs waits for it.
+
+    Raises:
+        ConflictError: the port is taken.
+        ValidationError: the address is not one of this machine, or the port is not ours to use.
+    """
+    listener: socket.socket | None = None
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except (OSError, UnicodeError) as error:
+        if listener is not None:
+            listener.close()
+        raise _not_bound(host, port, error) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def _not_bound(host: str, port: int, error: Exception) -> ConflictError | ValidationError:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRINUSE:
+        return ConflictError(
+            f"port {port} on {host} is in use by another program",
+            code="port_taken",
+            hint=f"choose another with --port {port + 1}, or let --port 0 find a free one",
+        )
+    if number == errno.EACCES:
+        return ValidationError(
+            f"port {port} needs more rights than this user has", hint="choose one from 1024 on with --port"
+        )
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return ValidationError(
+        f"{host} is no address of this machine to listen on: {reason}", hint="choose another with --host"
+    )
+
+
+@contextlib.contextmanager
+def _bound_for(host: str, port: int, home: Path) -> Generator[socket.socket]:
+    try:
+        listener = bind(host, port)
+    except ConflictError:
+        # Most often it is ours: who holds the home says more than a number does.
+        if (home / LOCK).exists():
+            hold(open_home(home), "dominus dev").release()
+        raise
+    with contextlib.closing(listener):
+        yield listener
+
+
+def _url(host: str, listener: socket.socket, scheme: str) -> str:
+    """Return where this machine reaches the listener."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - read, not bound
+    return f"{scheme}://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def _until_signal() -> Generator[None]:
+    """End the block on SIGTERM and Ctrl-C as on its last line, wherever it is."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        # uvicorn takes both signals over while it runs, and raises them again when it has ended.
+        yield
+    except KeyboardInterrupt:
+        _log.info("ended by a signal")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+
+def _config(app: Any, settings: ServerSettings, options: dict[str, Any]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_grace)),
+        **options,
+    )
+
+
+def _run(
+    foundation: Foundation, listener: socket.socket, on_ready: Callable[[], None], options: dict[str, Any]
+) -> None:
+    served = Served(Orchestrator(lambda: open_engines(foundation)))
+    server = _Server(_config(served, foundation.settings, options), on_ready)
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:
+        if served.error is None:
+            raise
+        raise served.error from None
+
+
+async def _check_engines(foundation: Foundation) -> None:
+    """Open the engines once, so that what is wrong is said once, and the schema is ready for all workers."""
+    async with open_engines(foundation):
+        pass
+
+
+class _Supervisor(Multiprocess):
+    def terminate_all(self) -> None:
+        # New connections are refused from here on, instead of waiting at a socket that nobody accepts from.
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
+
+
+def _supervise(
+    foundation: Foundation, listener: socket.socket, options: dict[str, Any], workers: int
+) -> None:
+    config = _config(f"{__name__}:{make_worker.__name__}", foundation.settings, options)
+    config.factory, config.workers = True, workers
+    with _metrics_folder():
+        supervisor = _Supervisor(config, [listener])
+        supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise ServiceError("a worker did not start; the log says why", retryable=False)
+
+
+@contextlib.contextmanager
+def _metrics_folder() -> Generator[None]:
+    """Give the workers a folder to add their metrics up in; prometheus_client reads the variable when imported."""
+    if os.environ.get(METRICS_FOLDER):
+        yield
+        return
+    folder = tempfile.mkdtemp(prefix="dominus-metrics-")
+    os.environ[METRICS_FOLDER] = folder
+    try:
+        yield
+    finally:
+        del os.environ[METRICS_FOLDER]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_with_parent() -> None:
+    """End gracefully when the supervisor is killed: nobody would end this worker otherwise."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(parent.sentinel, _parent_ended, loop, parent.sentinel)
+
+
+def _parent_ended(loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
+    loop.remove_reader(sentinel)
+    _log.warning("the supervisor of this worker is gone: ending")
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _check_certificate(certfile: Path, keyfile: Path | None) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # Without an answer OpenSSL would ask for the key's password at the terminal.
+        context.load_cert_chain(certfile, keyfile, password=lambda: "")
+    except (OSError, ValueError) as error:
+        raise ValidationError(
+            f"the certificate {certfile} cannot be used: {error}",
+            hint="--ssl-certfile and --ssl-keyfile are PEM files that belong together, the key without a password",
+        ) from error

@@ -1,0 +1,173 @@
+"""An orchestrator in this process, asked by bare ASGI messages: what no HTTP client would send can be sent too."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from dominus.orchestrator.app import Orchestrator
+from dominus.orchestrator.context import Principal
+from dominus.orchestrator.engines import Engines
+from dominus.orchestrator.opening import Foundation, lay_foundation, open_engines
+from dominus.orchestrator.settings import ServerSettings
+
+JSON, BASE64, LINES = "application/json", "text/plain", "application/x-ndjson"
+GONE = object()
+"""Among the chunks of a body: the client hangs up here."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer as it was sent."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        """The JSON of the body, in the dialect that the content type names."""
+        is_base64 = self.headers["content-type"].startswith(BASE64)
+        return json.loads(base64.b64decode(self.body, validate=True) if is_base64 else self.body)
+
+    @property
+    def data(self) -> Any:
+        assert self.status == 200, self.document
+        return self.document["data"]
+
+    @property
+    def code(self) -> str:
+        assert self.status >= 400, self.body
+        assert self.document["success"] is False
+        return self.document["code"]
+
+
+Body = bytes | dict[str, Any] | list[Any] | Iterable[Any] | AsyncIterator[Any]
+
+
+@dataclass
+class Server:
+    """Asks one app."""
+
+    app: Orchestrator
+    psk: str
+
+    @property
+    def engines(self) -> Engines:
+        return self.app.engines
+
+    def token(self, *scopes: str, subject: str = "service:root", project: str = "default") -> str:
+        """Mint a token; without scopes it may do everything."""
+        principal = Principal(subject, "service", frozenset(scopes or ("*",)), project)
+        return self.engines.tokens.mint(principal)
+
+    async def __call__(
+        self,
+        method: str,
+        path: str,
+        body: Body = b"",
+        *,
+        token: str | None = "",
+        kind: str | None = JSON,
+        headers: dict[str, str] | None = None,
+        address: str = "127.0.0.1",
+    ) -> Reply:
+        """Send one request. Token: "" is root's, None is none. A dict is written in the dialect of `kind`."""
+        sent = dict(headers or {})
+        if kind is not None:
+            sent["content-type"] = kind
+        if token is not None:
+            sent["authorization"] = f"Bearer {token or self.token()}"
+        if isinstance(body, dict):
+            body = json.dumps(body).encode()
+            body = base64.b64encode(body) if kind is not None and kind.startswith(BASE64) else body
+        if isinstance(body, bytes):
+            body = [body]
+        raw, _, query = path.partition("?")
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "scheme": "http",
+            "method": method,
+            "path": raw,
+            "raw_path": raw.encode("latin-1"),
+            "query_string": query.encode("latin-1"),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in sent.items()],
+            "client": (address, 1),
+            "server": ("testserver", 80),
+        }
+        answer: list[Any] = []
+
+        async def send(message: Any) -> None:
+            answer.append(message)
+
+        await self.app(scope, _receive(body), send)
+        if not answer:
+            return Reply(0, {}, b"")
+        got = {name.decode(): value.decode("latin-1") for name, value in answer[0]["headers"]}
+        return Reply(answer[0]["status"], got, b"".join(part.get("body", b"") for part in answer[1:]))
+
+
+def _receive(body: Any) -> Callable[[], Awaitable[Any]]:
+    async def messages() -> AsyncIterator[Any]:
+        source = body if hasattr(body, "__aiter__") else _each(body)
+        held: Any = None
+        async for chunk in source:
+            if held is not None:
+                yield {"type": "http.request", "body": held, "more_body": True}
+            if chunk is GONE:
+                yield {"type": "http.disconnect"}
+                return
+            held = chunk
+        yield {"type": "http.request", "body": held or b"", "more_body": False}
+        await asyncio.Event().wait()
+
+    stream = messages()
+    return stream.__anext__
+
+
+async def _each(chunks: Iterable[Any]) -> AsyncIterator[Any]:
+    for chunk in chunks:
+        yield chunk
+
+
+@pytest.fixture(scope="module")
+def foundation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foundation]:
+    home = tmp_path_factory.mktemp("orchestrator") / "home"
+    laid = lay_foundation(ServerSettings(home=home, is_durable=False, database_url=None, redis_url=None), "tests")
+    yield laid
+    laid.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(foundation: Foundation) -> AsyncIterator[Server]:
+    app = Orchestrator(lambda: open_engines(foundation))
+    await app.start()
+    yield Server(app, foundation.root_token)
+    await app.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def make_server(foundation: Foundation) -> AsyncIterator[Callable[..., Awaitable[Server]]]:
+    """`await make_server(rate_limit=1.0, ...)`: another orchestrator on the same engines, with other settings."""
+    started: list[Orchestrator] = []
+
+    async def make(**changed: Any) -> Server:
+        other = replace(foundation, settings=foundation.settings.model_copy(update=changed))
+        app = Orchestrator(lambda: open_engines(other))
+        await app.start()
+        started.append(app)
+        return Server(app, foundation.root_token)
+
+    yield make
+    for app in started:
+        await app.stop()
