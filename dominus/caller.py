@@ -42,6 +42,13 @@ class Core:
         self._runtimes: Runtimes | None = None
 
     @property
+    def clock(self) -> Clock:
+        """The time that deadlines and back-off live in."""
+        from dominus.transport.clock import SystemClock
+
+        return self._clock or SystemClock()
+
+    @property
     def shared(self) -> Shared:
         """Settings, breakers, budget and counters."""
         if self._shared is None:
@@ -52,14 +59,13 @@ class Core:
     def _make_shared(self) -> Shared:
         from dominus.settings import load_settings
         from dominus.transport.cache import StaleCache
-        from dominus.transport.clock import SystemClock
         from dominus.transport.retry import Budget, Policy
         from dominus.transport.shared import Shared
 
         settings = self._settings or load_settings(**self._given)
         return Shared(
             settings=settings,
-            clock=self._clock or SystemClock(),
+            clock=self.clock,
             transport=self._transport,
             on_cold_start=self._on_cold_start,
             policy=Policy(

@@ -163,7 +163,7 @@ class Dominus:
         """Bound all calls of a block together: `with dominus.deadline(2.0): ...`."""
         from dominus.transport.deadline import deadline
 
-        return deadline(seconds)
+        return deadline(seconds, self._caller.core.clock.monotonic)
 
     def stats(self) -> Stats:
         """Return calls, attempts, retries, mints, cache hits, the retry budget left and the breakers' states."""

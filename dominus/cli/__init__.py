@@ -1,1 +1,20 @@
 """The command line."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command `dominus`."""
+    try:
+        from dominus.cli.app import app
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("dominus"):
+            raise
+        print(f"error: the command line needs {error.name}, which is not installed", file=sys.stderr)
+        print("hint: pip install 'dominus-sdk[orchestrator]'", file=sys.stderr)
+        sys.exit(1)
+    app()

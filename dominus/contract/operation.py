@@ -63,7 +63,23 @@ Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128), Aft
 """The name of a schema, table or column; whether it exists is the server's to say."""
 
 
-class Request(BaseModel):
+if TYPE_CHECKING:
+    _Model = BaseModel
+else:
+
+    class _Raising(type(BaseModel)):
+        # Not in __init__: pydantic would call that for nested models too, and lose where in the request they are.
+        def __call__(cls, **data: Any) -> Any:
+            try:
+                return super().__call__(**data)
+            except pydantic.ValidationError as error:
+                raise _as_validation_error(cls, error) from None
+
+    class _Model(BaseModel, metaclass=_Raising):
+        pass
+
+
+class Request(_Model):
     """The base of all request models. A wrong value raises dominus.ValidationError, on both sides."""
 
     model_config = ConfigDict(
@@ -74,14 +90,6 @@ class Request(BaseModel):
         hide_input_in_errors=True,
         ser_json_inf_nan="constants",
     )
-
-    if not TYPE_CHECKING:
-
-        def __init__(self, **data: Any) -> None:
-            try:
-                super().__init__(**data)
-            except pydantic.ValidationError as error:
-                raise _as_validation_error(type(self), error) from None
 
 
 def _as_validation_error(model: type[BaseModel], error: pydantic.ValidationError) -> ValidationError:

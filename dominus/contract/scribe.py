@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, StringConstraints
+from typing_extensions import TypedDict
 
 from dominus.contract.operation import Identifier, Omit, Operation, Request, Retry, is_none
 from dominus.contract.warden import Empty

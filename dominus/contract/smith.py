@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired
 
 from pydantic import Field, StringConstraints
+from typing_extensions import TypedDict
 
 from dominus.contract.operation import Identifier, Omit, Operation, Request, Retry
 

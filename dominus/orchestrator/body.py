@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, cast
 
+from dominus.contract.envelope import Dialect, decode
 from dominus.errors import DominusConnectionError, DominusError, ValidationError
 
-__all__ = ["BodyReader", "Receive"]
+__all__ = ["BodyReader", "Receive", "document_of", "fields_of"]
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 MAX_HEADER_LINE = 64 * 1024
@@ -89,3 +91,30 @@ class BodyReader:
             status_code=413,
             hint="send less at once; db.bulk_insert streams any number of rows",
         )
+
+
+def document_of(body: bytes, dialect: Dialect) -> bytes:
+    """Return the JSON of a body: a write that is repeated in the other dialect is the same write.
+
+    Raises:
+        ValidationError: it is not what the dialect says.
+    """
+    try:
+        return body if dialect is Dialect.JSON else b64decode(body, validate=True)
+    except ValueError as error:
+        raise ValidationError(f"the body is not base64: {error}", code="bad_body") from None
+
+
+def fields_of(document: bytes) -> dict[str, Any]:
+    """Return the fields of a JSON object.
+
+    Raises:
+        ValidationError: it is none.
+    """
+    try:
+        found = decode(document, Dialect.JSON)
+    except (ValueError, RecursionError) as error:
+        raise ValidationError(f"the body is not JSON: {error}", code="bad_body") from None
+    if not isinstance(found, dict):
+        raise ValidationError("the body must be a JSON object", code="bad_body")
+    return cast("dict[str, Any]", found)

@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any, cast
+from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -28,7 +28,7 @@ from dominus.errors import (
     ServiceError,
     ValidationError,
 )
-from dominus.orchestrator.body import BodyReader, Receive
+from dominus.orchestrator.body import BodyReader, Receive, document_of, fields_of
 from dominus.orchestrator.context import HANDLERS, Context, Idempotency, Principal, RawJson
 from dominus.orchestrator.engines import Engines
 from dominus.orchestrator.metrics import Metrics
@@ -109,8 +109,7 @@ class Dispatcher:
             status, body = 499, b""
         except DominusError as error:
             status, body = self._failure(exchange, error)
-            if error.retry_after is not None:
-                headers.append((b"retry-after", str(max(1, round(error.retry_after))).encode()))
+            headers = _failure_headers(status, error)
             await exchange.body.drain()
         if status != 499:
             await _send(send, status, body, exchange, headers)
@@ -138,15 +137,7 @@ class Dispatcher:
         if auth is Auth.NONE:
             limited_as = _address(exchange)
         else:
-            try:
-                exchange.principal = await self.principal(exchange, auth)
-            except AuthenticationError as error:
-                wait = self._by_address.take(_address(exchange))
-                if wait:
-                    raise RateLimitError(
-                        "too many refused tokens from this address", retry_after=wait
-                    ) from error
-                raise
+            exchange.principal = await self.principal(exchange, auth)
             limited_as = exchange.principal.subject
         wait = self._by_principal.take(limited_as)
         if wait:
@@ -159,7 +150,17 @@ class Dispatcher:
 
         Raises:
             AuthenticationError: nobody we know.
+            RateLimitError: and this address tried too often.
         """
+        try:
+            return await self._known(exchange, auth)
+        except AuthenticationError as error:
+            wait = self._by_address.take(_address(exchange))
+            if wait:
+                raise RateLimitError("too many refused tokens from this address", retry_after=wait) from error
+            raise
+
+    async def _known(self, exchange: Exchange, auth: Auth) -> Principal:
         scheme, _, credential = (exchange.header(b"authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not credential:
             raise AuthenticationError("no bearer token was sent", code="token_missing")
@@ -186,8 +187,8 @@ class Dispatcher:
         elif exchange.is_stream:
             fields = await self._open_stream(exchange, match, context)
         else:
-            raw = await exchange.body.whole()
-            fields = _fields(raw, exchange.dialect)
+            raw = document_of(await exchange.body.whole(), exchange.dialect)
+            fields = fields_of(raw)
         operation = match.select(fields)
         exchange.operation = operation
         if clash := match.path_values.keys() & fields.keys():
@@ -211,7 +212,7 @@ class Dispatcher:
         key = exchange.header(b"idempotency-key")
         context.stream = _tee(exchange.body.rest(rest), digest)
         context.seal = lambda: Idempotency(key, digest.hexdigest()) if key else None
-        return _fields(line, Dialect.JSON)
+        return fields_of(line)
 
     def _deadline(self, exchange: Exchange) -> float:
         given = exchange.header(b"dominus-deadline-ms")
@@ -291,15 +292,15 @@ def _query(scope: Scope) -> dict[str, Any]:
         raise ValidationError("the query string is malformed", code="bad_query") from None
 
 
-def _fields(raw: bytes, dialect: Dialect) -> dict[str, Any]:
-    try:
-        found = envelope.decode(raw, dialect)
-    except (ValueError, RecursionError) as error:
-        what = "base64 of JSON" if dialect is Dialect.BASE64 else "JSON"
-        raise ValidationError(f"the body is not {what}: {error}", code="bad_body") from None
-    if not isinstance(found, dict):
-        raise ValidationError("the body must be a JSON object", code="bad_body")
-    return cast("dict[str, Any]", found)
+def _failure_headers(status: int, error: DominusError) -> list[tuple[bytes, bytes]]:
+    headers: list[tuple[bytes, bytes]] = []
+    if error.retry_after is not None:
+        headers.append((b"retry-after", str(max(1, round(error.retry_after))).encode()))
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if status == 405:
+        headers.append((b"allow", ", ".join(error.details["allow"]).encode()))
+    return headers
 
 
 def _to_json(data: Any) -> bytes:

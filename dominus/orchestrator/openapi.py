@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from dominus._version import __version__
 from dominus.contract import operations
+from dominus.contract.envelope import JSON_LINES
 from dominus.contract.operation import Auth, Operation
 
 __all__ = ["document", "page"]
@@ -27,13 +28,17 @@ _ERROR: dict[str, Any] = {
     },
     "required": ["success", "error", "code"],
 }
+_LINES = (
+    "The fields of the JSON body without its list in the first line, then a JSON object a line; any length."
+)
 
 
 @cache
 def document() -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
     found = operations().values()
-    models = sorted({operation.request for operation in found}, key=lambda model: model.__name__)
+    bodies = {operation.request for operation in found if operation.method != "GET"}
+    models = sorted(bodies, key=lambda model: model.__name__)
     refs, definitions = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )
@@ -42,7 +47,9 @@ def document() -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for operation in found:
         item = paths.setdefault(operation.path, {}).setdefault(operation.method.lower(), {})
-        request = refs[operation.request, "validation"]
+        request = refs.get((operation.request, "validation"))
+        if request is not None:
+            _leave_to_path(operation, schemas[request["$ref"].rpartition("/")[2]])
         _describe(item, operation, request, schemas)
     return {
         "openapi": "3.1.0",
@@ -55,8 +62,19 @@ def document() -> dict[str, Any]:
     }
 
 
+def _leave_to_path(operation: Operation[Any, Any], schema: dict[str, Any]) -> None:
+    """Take out of a body's schema what the path names: the server refuses it in the body."""
+    for name in operation.path_fields:
+        schema["properties"].pop(name, None)
+        if name in schema.get("required", ()):
+            schema["required"].remove(name)
+
+
 def _describe(
-    item: dict[str, Any], operation: Operation[Any, Any], request: dict[str, Any], schemas: dict[str, Any]
+    item: dict[str, Any],
+    operation: Operation[Any, Any],
+    request: dict[str, Any] | None,
+    schemas: dict[str, Any],
 ) -> None:
     """Add an operation to its route; the ones that share a route become alternatives of its body."""
     item.setdefault("tags", [operation.service])
@@ -65,8 +83,7 @@ def _describe(
     else:
         item["operationId"] = operation.name
         item["summary"] = operation.summary
-    if operation.scope:
-        item["x-scope"] = operation.scope
+    item.setdefault("x-operations", {})[operation.name] = {"scope": operation.scope}
     if operation.auth is not Auth.NONE:
         item["security"] = [{"bearer": []}]
     if operation.path_fields:
@@ -74,11 +91,13 @@ def _describe(
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in operation.path_fields
         ]
-    if operation.method != "GET":
+    if operation.method != "GET" and request is not None:
         content = item.setdefault(
             "requestBody", {"required": True, "content": {"application/json": {"schema": {}}}}
         )
         _alternative(content["content"]["application/json"], request)
+        if operation.is_streamed:
+            content["content"][JSON_LINES] = {"schema": {"type": "string", "description": _LINES}}
     answer = TypeAdapter(operation.result).json_schema(
         mode="serialization", ref_template="#/components/schemas/{model}"
     )
@@ -132,7 +151,8 @@ def page() -> str:
         "<!doctype html><html lang=en><meta charset=utf-8><title>Dominus orchestrator</title>"
         f"<style>{_STYLE}</style><h1>Dominus orchestrator {html.escape(__version__)}</h1>"
         "<p>Bodies are JSON, answers <code>{&quot;success&quot;: true, &quot;data&quot;: ...}</code>. "
-        "Mint a token with <code>POST /api/warden/mint</code> and your PSK, then send it as <code>Authorization: Bearer</code>. "
+        "Mint a token with <code>POST /api/warden/mint</code> and your PSK, "
+        "then send it as <code>Authorization: Bearer</code>. "
         "Machines read <a href=/openapi.json>/openapi.json</a>.</p>"
         f"{body}</html>"
     )
@@ -146,7 +166,8 @@ def _section(service: str, found: list[Operation[Any, Any]]) -> str:
         f"<td>{html.escape(operation.scope or ('open' if operation.auth is Auth.NONE else 'any'))}</td></tr>"
         for operation in found
     )
-    return f"<h2>{html.escape(service)}</h2><table><tr><th>operation<th>route<th>what<th>fields<th>scope</tr>{rows}</table>"
+    head = "<tr><th>operation<th>route<th>what<th>fields<th>scope</tr>"
+    return f"<h2>{html.escape(service)}</h2><table>{head}{rows}</table>"
 
 
 def _fields(operation: Operation[Any, Any]) -> str:

@@ -90,6 +90,7 @@ class Routes:
                 f"{method} is not allowed here, only {', '.join(allowed)}",
                 code="method_not_allowed",
                 status_code=405,
+                details={"allow": allowed},
             )
         raise NotFoundError(f"there is no route {path[:200]!r}", code="unknown_route")
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import ipaddress
 import logging
 import multiprocessing
 import os
 import shutil
 import signal
 import socket
-import ssl
 import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -28,17 +25,17 @@ from dominus.orchestrator.app import Orchestrator
 from dominus.orchestrator.body import Receive
 from dominus.orchestrator.dispatch import Scope, Send
 from dominus.orchestrator.home import LOCK, hold, open_home
+from dominus.orchestrator.listener import BACKLOG, bind, check_certificate, is_loopback, url_of
 from dominus.orchestrator.logs import configure_logging, flush_logs
 from dominus.orchestrator.opening import Foundation, lay_foundation, lay_remote_foundation, open_engines
 from dominus.orchestrator.settings import ServerSettings
 
-__all__ = ["Served", "bind", "is_loopback", "make_worker", "read_settings", "run_dev", "run_serve"]
+__all__ = ["Served", "make_worker", "read_settings", "run_dev", "run_serve"]
 
 _log = logging.getLogger("dominus.orchestrator")
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients and load balancers keep an idle connection (55 and 60), so that they close it, not we."""
-BACKLOG = 2048
 LOG_LEVEL = "DOMINUS_LOG_LEVEL"
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -94,7 +91,7 @@ def run_dev(
     if "metrics_open" not in settings.model_fields_set:
         settings.metrics_open = is_loopback(host)
     with _until_signal(), _bound_for(host, port, settings.home) as listener:
-        url = _url(host, listener, "http")
+        url = url_of(host, listener, "http")
         foundation = lay_foundation(settings, f"dominus dev on {url}")
         try:
             _run(foundation, listener, lambda: on_ready(foundation, url), {"proxy_headers": False})
@@ -117,16 +114,17 @@ def run_serve(
     foundation = lay_remote_foundation(read_settings())
     options: dict[str, Any] = {"proxy_headers": "FORWARDED_ALLOW_IPS" in os.environ}
     if certfile is not None:
-        _check_certificate(certfile, keyfile)
+        check_certificate(certfile, keyfile)
         options |= {"ssl_certfile": certfile, "ssl_keyfile": keyfile}
     with _until_signal(), contextlib.closing(bind(host, port)) as listener:
-        url = _url(host, listener, "https" if certfile else "http")
-        _log.info("serving on %s with %d workers", url, workers)
+        url = url_of(host, listener, "https" if certfile else "http")
+        ready = f"serving on {url} with {workers} worker{'s' * (workers > 1)}"
         if workers == 1:
-            _run(foundation, listener, lambda: _log.info("ready"), options)
+            _run(foundation, listener, lambda: _log.info(ready), options)
         else:
             os.environ[LOG_LEVEL] = log_level
             asyncio.run(_check_engines(foundation))
+            _log.info(ready)
             _supervise(foundation, listener, options, workers)
     flush_logs()
 
@@ -154,73 +152,17 @@ def read_settings(**given: Any) -> ServerSettings:
         raise ValidationError(said, code="settings") from None
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches an address to listen on."""
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; who connects before the server runs waits for it.
-
-    Raises:
-        ConflictError: the port is taken.
-        ValidationError: the address is not one of this machine, or the port is not ours to use.
-    """
-    listener: socket.socket | None = None
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except (OSError, UnicodeError) as error:
-        if listener is not None:
-            listener.close()
-        raise _not_bound(host, port, error) from error
-    listener.set_inheritable(True)
-    return listener
-
-
-def _not_bound(host: str, port: int, error: Exception) -> ConflictError | ValidationError:
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.EADDRINUSE:
-        return ConflictError(
-            f"port {port} on {host} is in use by another program",
-            code="port_taken",
-            hint=f"choose another with --port {port + 1}, or let --port 0 find a free one",
-        )
-    if number == errno.EACCES:
-        return ValidationError(
-            f"port {port} needs more rights than this user has", hint="choose one from 1024 on with --port"
-        )
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    return ValidationError(
-        f"{host} is no address of this machine to listen on: {reason}", hint="choose another with --host"
-    )
-
-
 @contextlib.contextmanager
 def _bound_for(host: str, port: int, home: Path) -> Generator[socket.socket]:
     try:
         listener = bind(host, port)
     except ConflictError:
         # Most often it is ours: who holds the home says more than a number does.
-        if (home / LOCK).exists():
+        if (home.expanduser() / LOCK).exists():
             hold(open_home(home), "dominus dev").release()
         raise
     with contextlib.closing(listener):
         yield listener
-
-
-def _url(host: str, listener: socket.socket, scheme: str) -> str:
-    """Return where this machine reaches the listener."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - read, not bound
-    return f"{scheme}://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
 
 
 @contextlib.contextmanager
@@ -333,15 +275,3 @@ def _parent_ended(loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
     loop.remove_reader(sentinel)
     _log.warning("the supervisor of this worker is gone: ending")
     signal.raise_signal(signal.SIGTERM)
-
-
-def _check_certificate(certfile: Path, keyfile: Path | None) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # Without an answer OpenSSL would ask for the key's password at the terminal.
-        context.load_cert_chain(certfile, keyfile, password=lambda: "")
-    except (OSError, ValueError) as error:
-        raise ValidationError(
-            f"the certificate {certfile} cannot be used: {error}",
-            hint="--ssl-certfile and --ssl-keyfile are PEM files that belong together, the key without a password",
-        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 import httpx
@@ -151,7 +151,7 @@ class ScriptedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer the next step."""
-        recorded = _record(request, await _content(request))
+        recorded = _record(request, await request.aread())
         self.requests.append(recorded)
         step = self._next(recorded)
         reply = step if isinstance(step, Reply) else step(recorded)
@@ -197,16 +197,9 @@ class ScriptedTransport(httpx.AsyncBaseTransport):
         self.is_closed = True
 
 
-async def _content(request: httpx.Request) -> bytes:
-    return await request.aread()
-
-
 def _is_mint(request: Recorded) -> bool:
-    return (
-        request.path == MINT_PATH
-        and isinstance(request.body, dict)
-        and request.body.get("method") == "auth.self"
-    )  # pyright: ignore[reportUnknownMemberType]
+    fields = cast("dict[str, Any]", request.body) if isinstance(request.body, dict) else {}
+    return request.path == MINT_PATH and fields.get("method") == "auth.self"
 
 
 def _record(request: httpx.Request, content: bytes) -> Recorded:

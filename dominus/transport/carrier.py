@@ -125,9 +125,10 @@ class AiohttpCarrier:
             raise _timed_out(error, out.endpoint, never_left=True) from error
         except aiohttp.ClientConnectorError as error:
             raise _not_reached(error, out.endpoint) from error
+        except TimeoutError as error:
+            # The network's own; a deadline arrives here as a cancellation.
+            raise _timed_out(error, out.endpoint, never_left=False) from error
         except (aiohttp.ClientError, OSError) as error:
-            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError):
-                raise
             raise _broken(error, out.endpoint) from error
 
     async def aclose(self) -> None:
@@ -142,36 +143,38 @@ class HttpxCarrier:
     base_url: str
     transport: httpx.AsyncBaseTransport
     settings: Settings
+    _urls: dict[str, httpx.URL] = field(default_factory=dict[str, httpx.URL])
 
     async def carry(self, out: Outgoing) -> Received:
         """Send once."""
         timeout = {"connect": self.settings.connect_timeout, "read": None, "write": None, "pool": None}
         try:
+            url = self._urls.get(out.path)
+            if url is None:
+                url = httpx.URL(self.base_url + out.path)
+                if len(self._urls) < MAX_KNOWN_URLS:
+                    self._urls[out.path] = url
             request = httpx.Request(
                 out.method,
-                self.base_url + out.path,
+                url,
                 headers={"user-agent": USER_AGENT, **out.headers},
                 content=out.content,
                 extensions={"timeout": timeout},
             )
             response = await self.transport.handle_async_request(request)
+            if not isinstance(response.stream, httpx.AsyncByteStream):
+                raise TypeError("the transport's answer has no asynchronous stream")
             try:
-                if not isinstance(response.stream, httpx.AsyncByteStream):
-                    raise TypeError("the transport's answer has no asynchronous stream")
                 body = await _bounded(aiter(response.stream), self.settings.max_response_bytes, out.endpoint)
             finally:
                 await response.aclose()
         except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise _timed_out(error, out.endpoint, never_left=True) from error
-        except httpx.TimeoutException as error:
+        except (httpx.TimeoutException, TimeoutError) as error:
             raise _timed_out(error, out.endpoint, never_left=False) from error
         except (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
             raise _not_reached(error, out.endpoint) from error
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise _broken(error, out.endpoint) from error
-        except OSError as error:
-            if isinstance(error, TimeoutError):
-                raise
+        except (httpx.TransportError, httpx.InvalidURL, OSError) as error:
             raise _broken(error, out.endpoint) from error
         return Received(response.status_code, response.headers, body)
 

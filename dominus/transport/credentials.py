@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from dominus.contract.warden import MintedToken
 from dominus.crypto import SecretBox
-from dominus.errors import DominusError, ServiceError
+from dominus.errors import DominusConnectionError, DominusError, ServiceError
 from dominus.transport.clock import Clock
 
 __all__ = ["Credentials", "Freshness", "freshness"]
@@ -91,6 +91,14 @@ class Credentials:
     async def _wait(self, flight: asyncio.Task[str]) -> str:
         try:
             return await asyncio.shield(flight)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not flight.cancelled() or (task is not None and task.cancelling()):
+                raise
+            # Not the caller was cancelled: the client was closed under it.
+            raise DominusConnectionError(
+                "the client was closed during the call", endpoint="auth.self"
+            ) from None
         except DominusError as error:
             # One copy for each waiter: a shared exception would collect all their tracebacks.
             rebuild, arguments = error.__reduce__()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 from pydantic_core import PydanticSerializationError
@@ -32,11 +32,13 @@ from dominus.transport.deadline import block_deadline, check_timeout
 from dominus.transport.keys import new_key
 from dominus.transport.retry import Again, Facts, Failure, decide
 from dominus.transport.shared import Shared
-from dominus.transport.wire import Wire, checked, refuse_nan
+from dominus.transport.wire import Wire, checked, refuse_nan, wrong_shape
 
 __all__ = ["Lines", "Pipeline", "RestoreRows"]
 
 Data = TypeVar("Data")
+MAX_DEADLINE_SECONDS = 86_400.0
+"""What a server is told of a deadline without end."""
 RestoreRows = Callable[[Any], list[dict[str, Any]]]
 
 
@@ -232,8 +234,13 @@ class Pipeline:
             data = checked(body, op.required_keys, op.list_key, op.name, is_plain=op.is_plain)
         except ServiceError as error:
             raise Failure(error, is_final=not error.retryable) from None
-        if "types" in body:
-            restore_rows(data.get("items", [data]), body["types"])
+        if isinstance(types := body.get("types"), dict):
+            # A user's own row may have a column `items`.
+            rows = data["items"] if "items" in op.required_keys else [data]
+            try:
+                restore_rows(rows, cast("dict[str, str]", types))
+            except (AttributeError, TypeError):
+                raise Failure(wrong_shape(op.name, "rows or `types`"), is_final=True) from None
         return data
 
     def _outgoing(self, call: _Call, bearer: str | None) -> Outgoing:
@@ -244,7 +251,7 @@ class Pipeline:
             headers["authorization"] = f"Bearer {bearer}"
         if call.key is not None:
             headers[envelope.KEY_HEADER] = call.key
-        left = call.ends - self._clock.monotonic()
+        left = min(call.ends - self._clock.monotonic(), MAX_DEADLINE_SECONDS)
         headers[envelope.DEADLINE_HEADER] = str(max(1, int(left * 1000)))
         if op.auth is Auth.PSK:
             self._name_partition(headers)

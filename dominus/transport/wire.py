@@ -12,7 +12,7 @@ from dominus.errors import DominusError, ServiceError, ValidationError, error_fr
 from dominus.transport.carrier import Carrier, Outgoing, Received
 from dominus.transport.retry import Failure, parse_retry_after
 
-__all__ = ["Answer", "Wire", "checked", "refuse_nan"]
+__all__ = ["Answer", "Wire", "checked", "refuse_nan", "wrong_shape"]
 
 _COLD_STATUSES = frozenset({502, 503, 504})
 
@@ -95,7 +95,7 @@ def _document(body: bytes) -> Any:
         raise ValueError("empty")
     if body[:1] in b"{[ \n":
         return from_json(body)
-    return decode(body, Dialect.BASE64)
+    return decode(body.strip(), Dialect.BASE64)
 
 
 def _error(
@@ -138,7 +138,7 @@ def checked(
         DominusError: it says `success: false`.
     """
     if not isinstance(body, dict):
-        raise _wrong_shape(endpoint, "no object")
+        raise wrong_shape(endpoint, "no object")
     envelope = cast("dict[str, Any]", body)
     if is_plain and "success" not in envelope:
         data: Any = envelope
@@ -147,17 +147,18 @@ def checked(
     elif "success" in envelope:
         raise ServiceError(str(envelope.get("error") or "the server reports a failure"), endpoint=endpoint)
     else:
-        raise _wrong_shape(endpoint, "no `success`")
+        raise wrong_shape(endpoint, "no `success`")
     if list_key is not None and isinstance(data, list):
         data = {list_key: cast("list[Any]", data)}
     if not isinstance(data, dict):
-        raise _wrong_shape(endpoint, "`data` is no object")
+        raise wrong_shape(endpoint, "`data` is no object")
     if missing := required - cast("dict[str, Any]", data).keys():
-        raise _wrong_shape(endpoint, f"`data` has no {', '.join(sorted(missing))}")
+        raise wrong_shape(endpoint, f"`data` has no {', '.join(sorted(missing))}")
     return cast("dict[str, Any]", data)
 
 
-def _wrong_shape(endpoint: str, what: str) -> ServiceError:
+def wrong_shape(endpoint: str, what: str) -> ServiceError:
+    """Return the error for an answer that is none of this operation."""
     return ServiceError(
         f"the answer has the wrong shape: {what}",
         code="not_dominus",

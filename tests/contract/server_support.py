@@ -143,7 +143,9 @@ async def _each(chunks: Iterable[Any]) -> AsyncIterator[Any]:
 @pytest.fixture(scope="module")
 def foundation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foundation]:
     home = tmp_path_factory.mktemp("orchestrator") / "home"
-    laid = lay_foundation(ServerSettings(home=home, is_durable=False, database_url=None, redis_url=None), "tests")
+    laid = lay_foundation(
+        ServerSettings(home=home, is_durable=False, database_url=None, redis_url=None), "tests"
+    )
     yield laid
     laid.close()
 

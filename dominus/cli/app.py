@@ -1,0 +1,147 @@
+"""The commands and their options; what they do is in modules of their own, imported when they run."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dominus.cli.report import reported
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="dominus",
+    help="One awaitable object for everything a Python backend needs around its business logic.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class LogLevel(enum.StrEnum):
+    """What is worth a line on stderr."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+Port = Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 finds a free one.")]
+Level = Annotated[
+    LogLevel, typer.Option(envvar="DOMINUS_LOG_LEVEL", help="From which level on lines go to stderr.")
+]
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from dominus._version import __version__
+
+        typer.echo(f"dominus {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(  # pyright: ignore[reportUnusedFunction]
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    _ = version
+
+
+@app.command()
+def dev(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Port = 8700,
+    home: Annotated[
+        Path, typer.Option(envvar="DOMINUS_HOME", help="Where data and keys live, for this user only.")
+    ] = Path(".dominus"),
+    log_level: Level = LogLevel.WARNING,
+) -> None:
+    """Start an orchestrator on this machine, with a real PostgreSQL and all else embedded.
+
+    It prints what to export once it answers. Ctrl-C ends it and everything it started; the data stays in the
+    home. `--log-level info` shows the requests.
+    """
+    with reported():
+        from dominus.cli.serving import start_dev
+
+        start_dev(host, port, home, log_level.value)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "0.0.0.0",  # noqa: S104 - for servers
+    port: Port = 8700,
+    workers: Annotated[int, typer.Option(min=1, max=256, envvar="DOMINUS_WORKERS", help="Processes.")] = 1,
+    ssl_certfile: Annotated[
+        Path | None, typer.Option(help="The certificate chain, PEM; serves https.")
+    ] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(help="Its key, PEM, without a password.")] = None,
+    log_level: Level = LogLevel.INFO,
+) -> None:
+    """Serve in production, from the environment; the log is JSON lines on stderr.
+
+    Needs DOMINUS_DATABASE_URL, DOMINUS_REDIS_URL, DOMINUS_MASTER_KEY and DOMINUS_ROOT_TOKEN. Behind a proxy, set
+    FORWARDED_ALLOW_IPS to its address, so that callers are told apart by theirs. SIGTERM finishes what is in flight.
+    """
+    if ssl_keyfile is not None and ssl_certfile is None:
+        raise typer.BadParameter("needs --ssl-certfile beside it", param_hint="--ssl-keyfile")
+    with reported():
+        from dominus.cli.serving import start_serve
+
+        start_serve(host, port, workers, ssl_certfile, ssl_keyfile, log_level.value)
+
+
+@app.command()
+def demo(
+    home: Annotated[
+        Path | None, typer.Option(help="Keep the data here; without it, nothing is left behind.")
+    ] = None,
+) -> None:
+    """Run the quick start against an orchestrator inside this process, and show each call with its result."""
+    with reported():
+        from dominus.cli.demo import run_demo
+
+        run_demo(home)
+
+
+@app.command()
+def call(
+    name: Annotated[str | None, typer.Argument(help="An operation, for example redis.get.")] = None,
+    pairs: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Its parameters.")] = None,
+    is_list: Annotated[bool, typer.Option("--list", help="Show all operations.")] = False,
+) -> None:
+    """Call one operation and print its result as JSON.
+
+    A VALUE is JSON where it is JSON, else text. KEY=@FILE takes it from a file and KEY=- from stdin: use these for
+    secrets, because every user of this machine can see a command line. Files and stdin are text as they are, unless
+    they hold a JSON object or list.
+
+    dominus call db.query table=orders 'filters={"status": "open"}'
+    """
+    from dominus.cli.call import UsageError, print_names, run_call
+
+    with reported():
+        if is_list:
+            print_names()
+            return
+        if name is None:
+            raise typer.BadParameter("is missing; `dominus call --list` shows all", param_hint="NAME")
+        try:
+            run_call(name, pairs or [])
+        except UsageError as error:
+            raise typer.BadParameter(str(error), param_hint="KEY=VALUE") from None
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is set, what answers, what is wrong and how to mend it."""
+    with reported():
+        from dominus.cli.doctor import run_doctor
+
+        raise typer.Exit(run_doctor())

@@ -1,0 +1,118 @@
+"""`dominus call`: one operation from the shell."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic_core import from_json, to_json
+
+from dominus.client import Dominus
+from dominus.errors import ValidationError
+from dominus.names import METHOD_OF, call_by_name, callable_names
+
+__all__ = ["UsageError", "call_once", "print_names", "read_params", "run_call"]
+
+COLD_START_SECONDS = 10.0
+"""A person waits less long than a program for a server that starts; DOMINUS_COLD_START_TIMEOUT says otherwise."""
+
+
+class UsageError(ValueError):
+    """The command line is malformed."""
+
+
+def run_call(name: str, pairs: list[str]) -> None:
+    """Call an operation and print its result.
+
+    Raises:
+        UsageError: a pair is no KEY=VALUE, or its file cannot be read.
+        DominusError: the call failed.
+    """
+    print_json(asyncio.run(call_once(name, pairs)))
+
+
+async def call_once(name: str, pairs: list[str]) -> Any:
+    """Call an operation with the environment's settings."""
+    wait = None if os.environ.get("DOMINUS_COLD_START_TIMEOUT") else COLD_START_SECONDS
+    async with Dominus(cold_start_timeout=wait) as client:
+        return await call_by_name(client, name, read_params(client, name, pairs))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; what JSON does not know becomes text, and bytes base64."""
+    typer.echo(to_json(value, indent=2, bytes_mode="base64", inf_nan_mode="strings", fallback=str))
+
+
+def print_names() -> None:
+    """Print every operation with a line about it."""
+    from dominus.contract import operations
+
+    known, client = operations(), Dominus()
+    names = callable_names()
+    width = max(map(len, names)) + 2
+    for name in names:
+        summary = known[name].summary if name in known else _first_line(_method(client, name))
+        typer.echo(f"{name:<{width}}{summary}".rstrip())
+
+
+def read_params(client: Dominus, name: str, pairs: list[str]) -> dict[str, Any]:
+    """Read KEY=VALUE pairs for an operation; parameters that take text get text, whatever it looks like."""
+    texts = _text_parameters(client, name)
+    params: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, raw = pair.partition("=")
+        if not sign or not key:
+            # Only the part that cannot be a value is shown.
+            raise UsageError(f"{key[:40]!r} is not followed by =VALUE")
+        if key in params:
+            raise UsageError(f"{key} is given twice")
+        params[key] = _read(raw, is_text=key in texts)
+    return params
+
+
+def _read(raw: str, *, is_text: bool) -> Any:
+    if raw != "-" and not raw.startswith("@"):
+        return raw if is_text else _parsed(raw)
+    try:
+        text = sys.stdin.read() if raw == "-" else Path(raw[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"{raw}: {reason}") from None
+    # A password of digits must stay one: only what is clearly a document is read as one.
+    is_document = not is_text and text.lstrip()[:1] in {"{", "["}
+    return _parsed(text) if is_document else text.removesuffix("\n").removesuffix("\r")
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return text
+
+
+def _text_parameters(client: Dominus, name: str) -> set[str]:
+    if name not in callable_names():
+        # call_by_name says so, and suggests another.
+        return set()
+    parameters = inspect.signature(_method(client, name)).parameters.values()
+    return {
+        item.name for item in parameters if str(item.annotation) in {"str", "str | None", "<class 'str'>"}
+    }
+
+
+def _method(client: Dominus, name: str) -> Any:
+    method: Any = client
+    for part in METHOD_OF.get(name, name).split("."):
+        method = getattr(method, part, None)
+    if method is None:
+        raise ValidationError(f"{name} has no method in this version")
+    return method
+
+
+def _first_line(method: Any) -> str:
+    return (inspect.getdoc(method) or "").partition("\n")[0]

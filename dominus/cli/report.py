@@ -1,0 +1,48 @@
+"""How the commands say that something went wrong: an error, a hint, an exit code, and never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+
+import typer
+
+from dominus.errors import DominusError
+
+__all__ = ["reported", "show_error", "warn"]
+
+
+def show_error(error: DominusError) -> None:
+    """Print an error on stderr, with what to do about it and where to look."""
+    _say("error", error.message, typer.colors.RED)
+    if error.hint:
+        _say("hint", error.hint, typer.colors.CYAN)
+    facts = {"operation": error.endpoint, "request id": error.request_id}
+    said = ", ".join(f"{name} {value}" for name, value in facts.items() if value)
+    if said:
+        _say("where", said, typer.colors.BRIGHT_BLACK)
+
+
+def warn(message: str) -> None:
+    """Print a warning on stderr."""
+    _say("warning", message, typer.colors.YELLOW)
+
+
+@contextlib.contextmanager
+def reported() -> Generator[None]:
+    """Turn the errors of a command into messages and exit code 1."""
+    try:
+        yield
+    except DominusError as error:
+        show_error(error)
+        raise typer.Exit(1) from None
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("dominus"):
+            raise
+        _say("error", f"this command needs {error.name}, which is not installed", typer.colors.RED)
+        _say("hint", "pip install 'dominus-sdk[orchestrator]'", typer.colors.CYAN)
+        raise typer.Exit(1) from None
+
+
+def _say(label: str, text: str, colour: str) -> None:
+    typer.echo(f"{typer.style(f'{label}:', fg=colour, bold=True)} {text}", err=True)
