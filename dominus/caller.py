@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from dominus.contract.operation import Operation, Request
     from dominus.settings import Settings
     from dominus.transport.clock import Clock
-    from dominus.transport.pipeline import Lines, Pipeline
+    from dominus.transport.outgoing import Lines
+    from dominus.transport.pipeline import Pipeline
     from dominus.transport.runtime import Runtimes
     from dominus.transport.shared import ColdStart, Shared
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import pydantic
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dominus.errors import AuthenticationError, ValidationError
@@ -23,9 +24,13 @@ _HOW = (
     "on a laptop run `dominus dev` and type the two export lines it shows, "
     "or set DOMINUS_URL=embedded for an orchestrator inside this process"
 )
+# urlsplit drops line ends and keeps blanks; a query, a fragment or a user have no place in a base URL.
+_URL_TEXT = re.compile(r"[!-~]+", re.ASCII)
+_URL_REST = re.compile(r"[?#@\\]")
 _log = logging.getLogger("dominus")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Partition = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,64}$")]
 
 
 class Settings(BaseSettings):
@@ -39,10 +44,10 @@ class Settings(BaseSettings):
     """The pre-shared key (PSK)."""
     url: str | None = Field(default=None, validation_alias=AliasChoices("DOMINUS_URL", "DOMINUS_BASE_URL"))
     """`http(s)://host[:port]`, or `embedded`."""
-    project: str | None = Field(
+    project: Partition | None = Field(
         default=None, validation_alias=AliasChoices("CB_PROJECT_SLUG", "DOMINUS_PROJECT")
     )
-    environment: str | None = Field(
+    environment: Partition | None = Field(
         default=None, validation_alias=AliasChoices("CB_ENVIRONMENT", "DOMINUS_ENVIRONMENT")
     )
     home: Path = Path(".dominus")
@@ -76,10 +81,12 @@ class Settings(BaseSettings):
             raise ValidationError("DOMINUS_URL is not set", code="url_missing", hint=_HOW)
         try:
             parts = urlsplit(self.url)
-            is_whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+            is_whole = (
+                parts.scheme in {"http", "https"} and _is_host(parts.hostname or "") and parts.port != 0
+            )
         except ValueError:
             is_whole, parts = False, urlsplit("")
-        if not is_whole or parts.query or parts.fragment or parts.username or parts.password:
+        if not is_whole or not _URL_TEXT.fullmatch(self.url) or _URL_REST.search(self.url):
             raise ValidationError(
                 "DOMINUS_URL is not a URL like https://host:port", code="url_malformed", hint=_HOW
             )
@@ -116,10 +123,18 @@ def load_settings(**given: Any) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except pydantic.ValidationError as error:
         said = "; ".join(
-            f"DOMINUS_{str(item['loc'][0]).upper().removeprefix('DOMINUS_')}: {item['msg']}"
+            f"{_variable(str(item['loc'][0]))}: {item['msg']}"
             for item in error.errors(include_input=False, include_url=False)
         )
         raise ValidationError(said, code="settings") from None
+
+
+def _variable(place: str) -> str:
+    return place if place.isupper() else f"DOMINUS_{place.upper()}"
+
+
+def _is_host(host: str) -> bool:
+    return ":" in host or all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
 
 
 def _is_loopback(host: str) -> bool:

@@ -22,6 +22,7 @@ from dominus.errors import ValidationError
 __all__ = ["restore_rows", "wire_value"]
 
 MAX_DEPTH = 100
+_BYTES: Any = (bytes, bytearray, memoryview)
 _PLAIN: frozenset[type] = frozenset({str, int, bool, type(None)})
 
 
@@ -66,8 +67,8 @@ def _wire_mapping(value: Mapping[Any, Any], at: str, allow_bytes: bool, depth: i
 
 def _wire_scalar(value: Any, at: str, allow_bytes: bool, depth: int) -> Any:
     if isinstance(value, (enum.Enum, BaseModel)) or _is_record(value):
-        return wire_value(_content(value), at, allow_bytes=allow_bytes, depth=depth + 1)
-    if isinstance(value, (bytes, bytearray, memoryview)) and not allow_bytes:
+        return wire_value(_content(value, at), at, allow_bytes=allow_bytes, depth=depth + 1)
+    if isinstance(value, _BYTES) and not allow_bytes:
         raise ValidationError(f"{at}: bytes are not JSON", hint="decode them, or encode them as base64 text")
     for kind, write in _WRITERS:
         if isinstance(value, kind):
@@ -75,10 +76,15 @@ def _wire_scalar(value: Any, at: str, allow_bytes: bool, depth: int) -> Any:
     raise ValidationError(f"{at}: {type(value).__name__} has no JSON form")
 
 
-def _content(value: Any) -> Any:
+def _content(value: Any, at: str) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
-    return value.model_dump() if isinstance(value, BaseModel) else dataclasses.asdict(cast("Any", value))
+    try:
+        return value.model_dump() if isinstance(value, BaseModel) else dataclasses.asdict(value)
+    except (ValueError, RecursionError):
+        raise ValidationError(
+            f"{at}: {type(value).__name__} is nested too deep, or it contains itself"
+        ) from None
 
 
 def _is_record(value: Any) -> bool:
@@ -112,7 +118,7 @@ _WRITERS: Sequence[tuple[Any, Callable[[Any, str], Any]]] = (
     (dt.timedelta, _write_duration),
     (Decimal, _write_decimal),
     (uuid.UUID, lambda value, _: str(value)),
-    ((bytes, bytearray, memoryview), lambda value, _: "\\x" + value.hex()),
+    (_BYTES, lambda value, _: "\\x" + value.hex()),
     (float, lambda value, at: wire_value(float(value), at)),
 )
 

@@ -10,7 +10,7 @@ import jwt
 
 from dominus.contract import warden
 from dominus.errors import AuthenticationError
-from dominus.namespaces.base import Namespace, unwrap
+from dominus.namespaces.base import Namespace, as_list, unwrap
 
 if TYPE_CHECKING:
     from dominus.caller import Caller
@@ -57,7 +57,7 @@ class Auth(Namespace):
         """
         params = warden.MintForParams(
             user_id=user_id,
-            scope=None if scope is None else list(scope),
+            scope=None if scope is None else as_list(scope, "scope"),
             expires_in=expires_in,
             system=system,
         )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dominus.contract.operation import Operation, Request
-from dominus.errors import ServiceError
+from dominus.errors import ServiceError, ValidationError
 
 if TYPE_CHECKING:
     from dominus.caller import Caller
-    from dominus.transport.pipeline import Lines
+    from dominus.transport.outgoing import Lines
 
-__all__ = ["Namespace"]
+__all__ = ["Namespace", "as_list", "kind_of", "unwrap"]
 
 Data = TypeVar("Data")
 T = TypeVar("T")
@@ -36,6 +36,18 @@ class Namespace:
         lines: Lines | None = None,
     ) -> Data:
         return await self._caller.send(op, request, timeout=timeout, lines=lines)
+
+
+def kind_of(value: object) -> str:
+    """Return how errors name what a caller gave: by its type, since the value may be secret, or long."""
+    return type(value).__name__
+
+
+def as_list(values: Iterable[T], name: str) -> list[T]:
+    """Return a list of what the caller gave as a sequence; one text, a mapping or a number is none."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValidationError(f"{name}: a list, not {kind_of(values)}")
+    return list(values)
 
 
 def unwrap(op: Operation[Any, Data], data: Data, read: Callable[[Data], T]) -> T:

@@ -11,7 +11,7 @@ from dominus.contract import scribe
 from dominus.contract.scribe import Row
 from dominus.contract.warden import Empty
 from dominus.errors import ValidationError
-from dominus.namespaces.base import Namespace
+from dominus.namespaces.base import Namespace, as_list
 from dominus.namespaces.rows import RowSource, as_models, filters_of, lines_of, row_of
 
 __all__ = ["Db", "QueryRows"]
@@ -135,13 +135,13 @@ class Db(Namespace):
             schema_=schema,
             table=table,
             filters=filters_of(filters),
-            sort_by=_names(sort_by),
-            sort_order=sort_order if isinstance(sort_order, str) else list(sort_order),
+            sort_by=_names(sort_by, "sort_by"),
+            sort_order=sort_order if isinstance(sort_order, str) else as_list(sort_order, "sort_order"),
             limit=limit,
             offset=offset,
             reason=reason or None,
             actor=actor,
-            columns=None if columns is None else list(columns),
+            columns=None if columns is None else as_list(columns, "columns"),
             count=total,
         )
         found = await self._call(scribe.QUERY, request, timeout=timeout)
@@ -170,14 +170,14 @@ class Db(Namespace):
 
         What `iterate` is made of; for endpoints that hand a cursor to their own callers. Arguments as there.
         """
-        names = _names(by)
+        names = _names(by, "by")
         request = scribe.PageRequest(
             schema_=schema,
             table=table,
             filters=filters_of(filters),
             by=[names] if isinstance(names, str) else names,
             descending=descending,
-            columns=None if columns is None else list(columns),
+            columns=None if columns is None else as_list(columns, "columns"),
             page_size=page_size,
             cursor=cursor,
             reason=reason or None,
@@ -299,7 +299,7 @@ class Db(Namespace):
             ConflictError: a unique column has this value already, or a referenced row is missing.
             ValidationError: there is no such column, or a value does not fit its type.
         """
-        names = _names(conflict_columns)
+        names = _names(conflict_columns, "conflict_columns")
         request = scribe.InsertRequest(
             schema_=schema,
             table=table,
@@ -403,8 +403,8 @@ class Db(Namespace):
 BULK_TIMEOUT = 300.0
 
 
-def _names(value: str | Sequence[str] | None) -> str | list[str] | None:
-    return value if value is None or isinstance(value, str) else list(value)
+def _names(value: str | Sequence[str] | None, parameter: str) -> str | list[str] | None:
+    return value if value is None or isinstance(value, str) else as_list(value, parameter)
 
 
 def _refuse_all(filters: Filters | None, all_rows: bool, endpoint: str) -> None:

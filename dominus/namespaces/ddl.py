@@ -7,7 +7,7 @@ from typing import Any, overload
 
 from dominus.contract import smith
 from dominus.errors import ValidationError
-from dominus.namespaces.base import Namespace
+from dominus.namespaces.base import Namespace, as_list, kind_of
 
 __all__ = ["Ddl"]
 
@@ -47,9 +47,7 @@ class Ddl(Namespace):
         timeout: float | None = None,
     ) -> smith.TableChanged:
         """Create a table. `add_table(table, columns)` is the short form; errors and columns as there."""
-        if isinstance(columns, str):
-            raise ValidationError("columns: a list of columns, not one text")
-        made = [smith.Column(**_fields(column)) for column in columns]
+        made = [smith.Column(**_fields(column)) for column in as_list(columns, "columns")]
         request = smith.CreateTable(schema_=schema, table=table, columns=made)
         return await self._call(smith.CREATE_TABLE, request, timeout=timeout)
 
@@ -125,6 +123,6 @@ class Ddl(Namespace):
 
 
 def _fields(column: Any) -> dict[str, Any]:
-    if not isinstance(column, dict):
-        raise ValidationError(f"columns: each is a dict with name and type, not {type(column).__name__}")
+    if not isinstance(column, dict) or not all(isinstance(name, str) for name in column):  # pyright: ignore[reportUnknownVariableType]
+        raise ValidationError(f"columns: each is a dict with name and type, not {kind_of(column)}")
     return column  # pyright: ignore[reportUnknownVariableType]

@@ -8,8 +8,7 @@ from typing import Any
 
 from dominus.contract import whisperer
 from dominus.contract.values import wire_value
-from dominus.errors import ValidationError
-from dominus.namespaces.base import Namespace, unwrap
+from dominus.namespaces.base import Namespace, as_list, unwrap
 from dominus.namespaces.lock import Lock
 
 __all__ = ["Redis"]
@@ -110,11 +109,10 @@ class Redis(Namespace):
         Raises:
             ValidationError: more than 100 keys.
         """
-        if isinstance(keys, str):
-            raise ValidationError("keys: a list of keys, not one text")
-        if not keys:
+        entries = [_entry(key, category) for key in as_list(keys, "keys")]
+        if not entries:
             return []
-        request = whisperer.MgetRequest(keys=[_entry(key, category) for key in keys])
+        request = whisperer.MgetRequest(keys=entries)
         answer = await self._call(whisperer.MGET, request, timeout=timeout)
         return unwrap(
             whisperer.MGET,

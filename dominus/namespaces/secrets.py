@@ -18,9 +18,8 @@ from dominus.errors import (
     DominusTimeoutError,
     NotFoundError,
     ServiceError,
-    ValidationError,
 )
-from dominus.namespaces.base import Namespace, unwrap
+from dominus.namespaces.base import Namespace, as_list, unwrap
 from dominus.result import MISSING, Missing
 
 __all__ = ["Secrets"]
@@ -122,9 +121,7 @@ class Secrets(Namespace):
         Raises:
             NotFoundError: some do not exist; `details["missing"]` names them all.
         """
-        if isinstance(keys, str):
-            raise ValidationError("keys: a list of keys, not one text")
-        request = warden.SecretGetMany(keys=list(keys))
+        request = warden.SecretGetMany(keys=as_list(keys, "keys"))
         try:
             answer = await self._call(warden.GET_MANY, request, timeout=timeout)
         except DominusError as error:

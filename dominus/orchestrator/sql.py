@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic_core import to_json
 
@@ -20,7 +20,7 @@ from dominus.orchestrator.tables import Column, Table, quote
 __all__ = ["Statement", "delete", "insert", "query", "update"]
 
 MAX_KEPT_STATEMENTS = 256
-_NESTED: frozenset[type] = frozenset({dict, list})
+_NESTED: frozenset[object] = frozenset({dict, list})
 
 Key = tuple[str, str, str] | None
 """Principal, key and fingerprint, when the outcome is to be remembered."""
@@ -82,7 +82,9 @@ def query(table: Table, request: QueryRequest) -> Statement:
 
 def _shape(request: QueryRequest) -> tuple[Any, ...] | None:
     """Return what decides a query's text, None where values decide it too: lists, operators, groups."""
-    kinds = tuple((name, type(value)) for name, value in (request.filters or {}).items())
+    kinds: tuple[tuple[str, object], ...] = tuple(
+        (name, cast("object", type(value))) for name, value in (request.filters or {}).items()
+    )
     if any(kind in _NESTED for _, kind in kinds):
         return None
     return (

@@ -198,7 +198,8 @@ class ScriptedTransport(httpx.AsyncBaseTransport):
 
 
 def _is_mint(request: Recorded) -> bool:
-    fields = cast("dict[str, Any]", request.body) if isinstance(request.body, dict) else {}
+    body = request.body
+    fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
     return request.path == MINT_PATH and fields.get("method") == "auth.self"
 
 

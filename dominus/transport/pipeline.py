@@ -5,12 +5,9 @@ deadline -> retry -> breaker -> credentials -> wire -> decode -> typed result or
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
-from urllib.parse import quote, urlencode
-
-from pydantic_core import PydanticSerializationError
 
 from dominus.contract import envelope
 from dominus.contract.envelope import Dialect
@@ -24,32 +21,21 @@ from dominus.errors import (
     DominusError,
     DominusTimeoutError,
     ServiceError,
-    ValidationError,
 )
 from dominus.transport.carrier import Outgoing
 from dominus.transport.credentials import Credentials
 from dominus.transport.deadline import block_deadline, check_timeout
 from dominus.transport.keys import new_key
+from dominus.transport.outgoing import Lines, body_of, path_of, stream_of
 from dominus.transport.retry import Again, Facts, Failure, decide
 from dominus.transport.shared import Shared
-from dominus.transport.wire import Wire, checked, refuse_nan, wrong_shape
+from dominus.transport.wire import Wire, checked, wrong_shape
 
-__all__ = ["Lines", "Pipeline", "RestoreRows"]
+__all__ = ["Pipeline"]
 
 Data = TypeVar("Data")
 MAX_DEADLINE_SECONDS = 86_400.0
 """What a server is told of a deadline without end."""
-RestoreRows = Callable[[Any], list[dict[str, Any]]]
-
-
-@dataclass(slots=True)
-class Lines:
-    """The rows of a streamed request, as chunks of JSON lines; `open` starts from the first row."""
-
-    open: Callable[[], AsyncIterator[bytes]]
-    is_replayable: bool
-    rows: Callable[[], list[dict[str, Any]]]
-    """All rows at once, for a server that knows no streams."""
 
 
 @dataclass(slots=True)
@@ -107,8 +93,8 @@ class Pipeline:
         call = _Call(
             op=op,
             request=request,
-            path=_path(op, request),
-            fields=None if op.method == "GET" else _body(op, request),
+            path=path_of(op, request),
+            fields=None if op.method == "GET" else body_of(op, request),
             bearer=user_token or (self._psk if op.auth is Auth.PSK else None),
             key=new_key() if op.retry is Retry.KEYED else None,
             lines=lines,
@@ -258,10 +244,10 @@ class Pipeline:
         content: bytes | AsyncIterator[bytes] | None = None
         if call.lines is not None and self.speaks_json:
             headers["content-type"] = envelope.JSON_LINES
-            content = _stream(call.fields or b"{}", call.lines)
+            content = stream_of(call.fields or b"{}", call.lines)
         elif call.lines is not None:
             rows = call.request.model_copy(update={"rows": call.lines.rows()})
-            content = envelope.encode(_body(op, rows), dialect)
+            content = envelope.encode(body_of(op, rows), dialect)
         elif call.fields is not None:
             content = envelope.encode(call.fields, dialect)
         return Outgoing(op.method, call.path, headers, content, op.name)
@@ -298,12 +284,6 @@ class Pipeline:
         await self._wire.aclose()
 
 
-async def _stream(header: bytes, lines: Lines) -> AsyncIterator[bytes]:
-    yield header + b"\n"
-    async for chunk in lines.open():
-        yield chunk
-
-
 def _open(op: Operation[Any, Any], wait: float) -> CircuitOpenError:
     return CircuitOpenError(
         f"not sent: {op.service} failed several times in a row",
@@ -311,41 +291,3 @@ def _open(op: Operation[Any, Any], wait: float) -> CircuitOpenError:
         retry_after=wait,
         hint=f"it is tried again in {wait:.0f} s",
     )
-
-
-def _body(op: Operation[Any, Any], request: Request) -> bytes:
-    try:
-        body = request.__pydantic_serializer__.to_json(
-            request, exclude=set(op.path_fields.values()), by_alias=True
-        )
-    except (PydanticSerializationError, RecursionError, ValueError) as error:
-        raise ValidationError(f"{op.name}: not JSON: {error}", endpoint=op.name) from None
-    refuse_nan(body, op.name)
-    return body
-
-
-def _path(op: Operation[Any, Any], request: Request) -> str:
-    if not op.path_fields and op.method != "GET":
-        return op.path
-    segments = {
-        name: _segment(name, getattr(request, attribute)) for name, attribute in op.path_fields.items()
-    }
-    path = op.path.format(**segments)
-    if op.method != "GET":
-        return path
-    fields = request.model_dump(
-        mode="json", by_alias=True, exclude=set(op.path_fields.values()), exclude_none=True
-    )
-    query = urlencode({name: _query_value(value) for name, value in fields.items()})
-    return f"{path}?{query}" if query else path
-
-
-def _segment(name: str, value: object) -> str:
-    text = str(value)
-    if text in {".", ".."}:
-        raise ValidationError(f"{name}: {text!r} is not a name")
-    return quote(text, safe="")
-
-
-def _query_value(value: object) -> str:
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)

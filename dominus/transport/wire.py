@@ -8,11 +8,11 @@ from typing import Any, cast
 from pydantic_core import from_json
 
 from dominus.contract.envelope import REQUEST_ID_HEADER, WIRE_HEADER, Dialect, decode
-from dominus.errors import DominusError, ServiceError, ValidationError, error_from_status
+from dominus.errors import DominusError, ServiceError, error_from_status
 from dominus.transport.carrier import Carrier, Outgoing, Received
 from dominus.transport.retry import Failure, parse_retry_after
 
-__all__ = ["Answer", "Wire", "checked", "refuse_nan", "wrong_shape"]
+__all__ = ["Answer", "Wire", "checked", "wrong_shape"]
 
 _COLD_STATUSES = frozenset({502, 503, 504})
 
@@ -167,13 +167,3 @@ def wrong_shape(endpoint: str, what: str) -> ServiceError:
         retryable=False,
         hint="does DOMINUS_URL point at a Dominus server of this version?",
     )
-
-
-def refuse_nan(body: bytes, endpoint: str) -> None:
-    """Refuse NaN and infinities that reached the encoder, such as in a pydantic model's own floats."""
-    if b"NaN" not in body and b"Infinity" not in body:
-        return
-    try:
-        from_json(body, allow_inf_nan=False)
-    except ValueError:
-        raise ValidationError("NaN and infinities are no JSON numbers", endpoint=endpoint) from None

@@ -73,11 +73,11 @@ BAD: dict[str, tuple[Call, str]] = {
     "value: in a secret": (lambda d: d.upsert("K", {"a": {1, float("nan")}}), "value"),
     "delta: too large": (lambda d: d.redis.incr("k", 2**63), "delta: "),
     "delta: fraction": (lambda d: d.redis.incr("k", 0.5), "delta: "),  # type: ignore[arg-type]
-    "mget: text": (lambda d: d.redis.mget("abc"), "keys: a list"),
+    "mget: text": (lambda d: d.redis.mget("abc"), "keys: a list, not str"),
     "mget: 101 keys": (lambda d: d.redis.mget([str(n) for n in range(101)]), "keys: "),
     "mget: a bad key inside": (lambda d: d.redis.mget(["a", ""]), "key"),
     "mget: number": (lambda d: d.redis.mget(5), "keys"),  # type: ignore[arg-type]
-    "get_many: text": (lambda d: d.secrets.get_many("abc"), "keys: a list"),
+    "get_many: text": (lambda d: d.secrets.get_many("abc"), "keys: a list, not str"),
     "get_many: none": (lambda d: d.secrets.get_many([]), "keys: "),
     "get_many: number": (lambda d: d.secrets.get_many(5), "keys"),  # type: ignore[arg-type]
     "table: NUL": (lambda d: d.db.query("a\0b"), "table: "),
@@ -104,13 +104,13 @@ BAD: dict[str, tuple[Call, str]] = {
     "on_conflict: unknown": (lambda d: d.db.insert("t", {"a": 1}, on_conflict="merge"), "on_conflict: "),  # type: ignore[arg-type]
     "rows: dict": (lambda d: d.db.bulk_insert("t", {"a": 1}), "rows: "),  # type: ignore[arg-type]
     "rows: number": (lambda d: d.db.bulk_insert("t", 5), "rows: "),  # type: ignore[arg-type]
-    "ddl columns: text": (lambda d: d.ddl.add_table("t", "id"), "columns: "),  # type: ignore[arg-type]
+    "ddl columns: text": (lambda d: d.ddl.add_table("t", "id"), "columns: a list, not str"),  # type: ignore[arg-type]
     "ddl columns: number": (lambda d: d.ddl.add_table("t", 5), "columns"),  # type: ignore[arg-type]
     "user token scope: number": (lambda d: d.auth.mint_jwt("u", scope=5), "scope"),  # type: ignore[arg-type]
     "expires_in: too long": (lambda d: d.auth.mint_jwt("u", expires_in=86_401), "expires_in: "),
     "name: unknown": (lambda d: d("redis.gett", key="k"), "redis.gett.*redis.get"),
     "name: number": (lambda d: d(5), "5"),  # type: ignore[arg-type]
-    "name: bad parameter": (lambda d: d("redis.get", kee="k"), "redis.get: .*kee"),
+    "name: bad parameter": (lambda d: d("redis.get", key="k", kee="k"), "redis.get: .*kee"),
     "name: missing parameter": (lambda d: d("redis.get"), "redis.get: .*key"),
 }
 

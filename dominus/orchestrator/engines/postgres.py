@@ -112,7 +112,10 @@ class Postgres:
             self.data.terminate()
 
 
-class _Pool(asyncpg.Pool):
+_Base: Any = asyncpg.Pool
+
+
+class _Pool(_Base):
     """A pool whose callers do not wait for ever, and whose single statements do not pay for a release.
 
     asyncpg gives a connection back in a task of its own. That is a fifth of what a ten-row query costs here, so the
@@ -120,7 +123,7 @@ class _Pool(asyncpg.Pool):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+        _Base.__init__(self, *args, **options)
         self._kept: list[Any] = []
         self.waiting_count = 0
         self._served = 0
@@ -130,12 +133,13 @@ class _Pool(asyncpg.Pool):
         is_whole = False
         try:
             row = await connection.fetchrow(query, *args, **options)
-            is_whole = True
-            return row
         except asyncpg.PostgresError:
             # The server answered, and the connection is as good as before.
             is_whole = True
             raise
+        else:
+            is_whole = True
+            return row
         finally:
             self._served += 1
             if is_whole and not self.waiting_count and self._served % RELEASE_EVERY:
@@ -163,7 +167,7 @@ class _Pool(asyncpg.Pool):
     async def close(self) -> None:
         while self._kept:
             await self.release(self._kept.pop())
-        await super().close()
+        await _Base.close(self)
 
 
 class _Acquire(PoolAcquireContext):
@@ -174,7 +178,7 @@ class _Acquire(PoolAcquireContext):
         return self._take().__await__()
 
     async def _take(self) -> Any:
-        pool: _Pool = self.pool
+        pool = cast("_Pool", self.pool)
         self.connection = pool.at_hand()
         if self.connection is not None:
             return self.connection
