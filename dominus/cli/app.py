@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 
 
@@ -122,7 +123,7 @@ def call(
     secrets, because every user of this machine can see a command line. Files and stdin are text as they are, unless
     they hold a JSON object or list.
 
-    dominus call db.query table=orders 'filters={"status": "open"}'
+    `dominus call db.query table=orders 'filters={"status": "open"}'`
     """
     from dominus.cli.call import UsageError, print_names, run_call
 

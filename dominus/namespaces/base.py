@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dominus.caller import Caller
     from dominus.transport.outgoing import Lines
 
-__all__ = ["Namespace", "as_list", "kind_of", "unwrap"]
+__all__ = ["Namespace", "as_list", "check_many", "unwrap"]
 
 Data = TypeVar("Data")
 T = TypeVar("T")
@@ -38,16 +38,17 @@ class Namespace:
         return await self._caller.send(op, request, timeout=timeout, lines=lines)
 
 
-def kind_of(value: object) -> str:
-    """Return how errors name what a caller gave: by its type, since the value may be secret, or long."""
-    return type(value).__name__
-
-
 def as_list(values: Iterable[T], name: str) -> list[T]:
     """Return a list of what the caller gave as a sequence; one text, a mapping or a number is none."""
-    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValidationError(f"{name}: a list, not {kind_of(values)}")
+    check_many(values, name, "a list", Iterable)
     return list(values)
+
+
+def check_many(values: object, name: str, wanted: str, kinds: type[Any] | tuple[type[Any], ...]) -> None:
+    """Refuse what has no items of its own. Errors say its type: the value may be secret, or long."""
+    kind = type(values).__name__
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, kinds):
+        raise ValidationError(f"{name}: {wanted}, not {kind}")
 
 
 def unwrap(op: Operation[Any, Data], data: Data, read: Callable[[Data], T]) -> T:

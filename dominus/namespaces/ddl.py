@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from dominus.contract import smith
 from dominus.errors import ValidationError
-from dominus.namespaces.base import Namespace, as_list, kind_of
+from dominus.namespaces.base import Namespace, as_list
 
 __all__ = ["Ddl"]
 
@@ -123,6 +123,7 @@ class Ddl(Namespace):
 
 
 def _fields(column: Any) -> dict[str, Any]:
-    if not isinstance(column, dict) or not all(isinstance(name, str) for name in column):  # pyright: ignore[reportUnknownVariableType]
-        raise ValidationError(f"columns: each is a dict with name and type, not {kind_of(column)}")
-    return column  # pyright: ignore[reportUnknownVariableType]
+    fields = cast("dict[Any, Any]", column) if isinstance(column, dict) else {}
+    if not fields or not all(isinstance(name, str) for name in fields):
+        raise ValidationError("columns: each is a dict with name and type")
+    return fields

@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from dominus.contract.scribe import Row
 from dominus.contract.values import wire_value
 from dominus.errors import ServiceError, ValidationError
-from dominus.namespaces.base import kind_of
+from dominus.namespaces.base import check_many
 from dominus.transport.outgoing import Lines
 
 __all__ = ["RowSource", "as_models", "filters_of", "lines_of", "row_of"]
@@ -60,8 +60,7 @@ def as_models(rows: list[Row], model: type[M], endpoint: str) -> list[M]:
 
 def lines_of(rows: RowSource) -> Lines:
     """Return the rows as a stream; lists can be sent again, iterators only once."""
-    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, (Iterable, AsyncIterable)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValidationError(f"rows: an iterable of dicts, not {kind_of(rows)}")
+    check_many(rows, "rows", "an iterable of dicts", (Iterable, AsyncIterable))
     is_replayable = isinstance(rows, (list, tuple))
     return Lines(
         open=lambda: _chunks(rows),

@@ -23,6 +23,7 @@ from dominus.orchestrator.context import HANDLERS
 from dominus.orchestrator.dispatch import Dispatcher, Exchange, Scope, Send
 from dominus.orchestrator.engines import Engines
 from dominus.orchestrator.metrics import CONTENT_TYPE, Metrics
+from dominus.orchestrator.opening import end_task
 from dominus.orchestrator.routing import Routes
 
 __all__ = ["EnginesFactory", "Orchestrator"]
@@ -77,7 +78,7 @@ class Orchestrator:
         async with contextlib.AsyncExitStack() as stack:
             engines = await stack.enter_async_context(self._opening())
             upkeep = asyncio.create_task(_maintain(engines), name="dominus-maintenance")
-            stack.push_async_callback(_cancel, upkeep)
+            stack.push_async_callback(end_task, upkeep)
             self._stack = stack.pop_all()
         self._engines = engines
         self._dispatcher = Dispatcher(engines, self._routes, self._metrics)
@@ -117,11 +118,6 @@ class Orchestrator:
         )
         if not principal.may("metrics:read"):
             raise AuthorizationError("metrics need the scope metrics:read")
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _maintain(engines: Engines) -> None:

@@ -14,7 +14,7 @@ __all__ = ["BodyReader", "Receive", "document_of", "fields_of"]
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 MAX_HEADER_LINE = 64 * 1024
-DRAIN_SECONDS = 10.0
+DRAIN_SECONDS, DRAIN_IDLE_SECONDS = 10.0, 1.0
 
 
 class BodyReader:
@@ -80,7 +80,8 @@ class BodyReader:
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 while not self._is_done:
-                    await self._next()
+                    async with asyncio.timeout(DRAIN_IDLE_SECONDS):
+                        await self._next()
         except (TimeoutError, DominusConnectionError):
             self._is_done = True
 

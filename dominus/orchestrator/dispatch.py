@@ -107,9 +107,10 @@ class Dispatcher:
         except DominusConnectionError:
             # Nobody is there to read an answer; the line in the log tells.
             status, body = 499, b""
-        except DominusError as error:
-            status, body = self._failure(exchange, error)
-            headers = _failure_headers(status, error)
+        except Exception as error:  # noqa: BLE001 - the one place where what went wrong becomes an answer
+            failure = error if isinstance(error, DominusError) else self._unforeseen(exchange, error)
+            status, body = self._failure(exchange, failure)
+            headers = _failure_headers(status, failure)
             await exchange.body.drain()
         if status != 499:
             await _send(send, status, body, exchange, headers)
@@ -119,16 +120,10 @@ class Dispatcher:
         match = self._routes.find(exchange.scope["method"], exchange.path)
         exchange.operation = match.operations[0]
         await self._authenticate(exchange, match.operations[0].auth)
-        request, context = await self._read(exchange, match)
-        operation = exchange.operation
-        if not exchange.principal.may(operation.scope):
-            raise AuthorizationError(
-                f"{operation.name} needs the scope {operation.scope}", details={"scope": operation.scope}
-            )
-        data = await self._handle(operation, context, request, self._deadline(exchange))
+        data = await self._in_time(exchange, match)
         types = data.types if isinstance(data, RawJson) and exchange.dialect is Dialect.JSON else None
         document = data if isinstance(data, RawJson) else _to_json(data)
-        if operation.is_plain:
+        if exchange.operation.is_plain:
             exchange.dialect = Dialect.JSON
             return document
         return envelope.encode(envelope.success(document, types), exchange.dialect)
@@ -214,30 +209,28 @@ class Dispatcher:
         context.seal = lambda: Idempotency(key, digest.hexdigest()) if key else None
         return fields_of(line)
 
-    def _deadline(self, exchange: Exchange) -> float:
-        given = exchange.header(b"dominus-deadline-ms")
-        if given is None or not given.isdecimal():
-            return MAX_REQUEST_SECONDS
-        return min(int(given[:12]) / 1000, MAX_REQUEST_SECONDS)
-
-    async def _handle(
-        self, operation: Operation[Any, Any], context: Context, request: Request, seconds: float
-    ) -> Any:
-        scope = asyncio.timeout(seconds)
+    async def _in_time(self, exchange: Exchange, match: Match) -> Any:
+        """Read the request and run its handler, both under the caller's deadline."""
+        scope = asyncio.timeout(_deadline(exchange))
         try:
             async with scope:
-                return await HANDLERS[operation.name](context, request)
-        except DominusError:
-            raise
+                return await self._serve(exchange, match)
         except TimeoutError as error:
-            if not scope.expired():
-                raise self._unforeseen(context, error) from error
+            if isinstance(error, DominusError) or not scope.expired():
+                raise
             raise DominusTimeoutError("the caller's deadline passed", code="deadline") from None
-        except Exception as error:
-            raise self._unforeseen(context, error) from error
 
-    def _unforeseen(self, context: Context, error: Exception) -> ServiceError:
-        _log.error("request %s failed", context.request_id, exc_info=error)
+    async def _serve(self, exchange: Exchange, match: Match) -> Any:
+        request, context = await self._read(exchange, match)
+        operation = exchange.operation or match.operations[0]
+        if not exchange.principal.may(operation.scope):
+            raise AuthorizationError(
+                f"{operation.name} needs the scope {operation.scope}", details={"scope": operation.scope}
+            )
+        return await HANDLERS[operation.name](context, request)
+
+    def _unforeseen(self, exchange: Exchange, error: Exception) -> ServiceError:
+        _log.error("request %s failed", exchange.request_id, exc_info=error)
         return ServiceError("the server failed; its log has the request id", code="internal")
 
     def _failure(self, exchange: Exchange, error: DominusError) -> tuple[int, bytes]:
@@ -276,6 +269,13 @@ def _identity(exchange: Exchange, operation: Operation[Any, Any]) -> tuple[bytes
 def _address(exchange: Exchange) -> str:
     client = exchange.scope.get("client")
     return f"address:{client[0]}" if client else "address:local"
+
+
+def _deadline(exchange: Exchange) -> float:
+    given = exchange.header(b"dominus-deadline-ms")
+    if given is None or not given.isdecimal():
+        return MAX_REQUEST_SECONDS
+    return min(int(given[:12]) / 1000, MAX_REQUEST_SECONDS)
 
 
 def _query(scope: Scope) -> dict[str, Any]:

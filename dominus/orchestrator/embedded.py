@@ -16,7 +16,7 @@ import httpx
 from dominus.errors import ConflictError
 from dominus.orchestrator.app import Orchestrator
 from dominus.orchestrator.opening import Foundation, lay_foundation, open_engines
-from dominus.orchestrator.settings import ServerSettings
+from dominus.orchestrator.settings import read_settings
 
 __all__ = ["open_embedded"]
 
@@ -47,8 +47,7 @@ def _foundation(home: Path) -> Foundation:
         found = _foundations.get(key)
         if found is None:
             program = Path(sys.argv[0]).name or "python"
-            # The settings of this home only: an orchestrator inside a process stands on nothing remote unless told.
-            settings = ServerSettings(home=key, request_log=False)
+            settings = read_settings(home=key, request_log=False)
             found = (os.getpid(), lay_foundation(settings, f"{program}, with DOMINUS_URL=embedded"))
             _foundations[key] = found
             atexit.register(found[1].close)

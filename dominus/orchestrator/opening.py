@@ -6,14 +6,16 @@ and stand on it.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
+import logging
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dominus.crypto import generate_token
-from dominus.errors import ValidationError
+from dominus.errors import DominusError, ValidationError
 from dominus.orchestrator.engines import Engines
 from dominus.orchestrator.engines.pgserver import EmbeddedPostgres
 from dominus.orchestrator.engines.postgres import Postgres
@@ -23,7 +25,10 @@ from dominus.orchestrator.settings import ServerSettings
 from dominus.orchestrator.tokens import Tokens
 from dominus.orchestrator.vault import MASTER_KEY_BYTES, Vault, parse_master_keys
 
-__all__ = ["Foundation", "OpenEngines", "lay_foundation", "lay_remote_foundation", "open_engines"]
+__all__ = ["Foundation", "OpenEngines", "end_task", "lay_foundation", "lay_remote_foundation", "open_engines"]
+
+_log = logging.getLogger("dominus.orchestrator")
+WATCH_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -131,6 +136,9 @@ class OpenEngines:
         settings = self._foundation.settings
         postgres = await Postgres.open(self._foundation.dsn, settings)
         stack.push_async_callback(postgres.aclose)
+        if self._foundation.postgres is not None:
+            watch = asyncio.create_task(_keep_running(self._foundation.postgres), name="dominus-postgres")
+            stack.push_async_callback(end_task, watch)
         server_key = str(self._foundation.home or "default")
         redis = await RedisEngine.open(_given(settings.redis_url), server_key=server_key)
         stack.push_async_callback(redis.aclose)
@@ -150,6 +158,25 @@ class OpenEngines:
 def open_engines(foundation: Foundation) -> OpenEngines:
     """Return the engines of the running loop, to be opened with `async with`."""
     return OpenEngines(foundation)
+
+
+async def _keep_running(server: EmbeddedPostgres) -> None:
+    """Start the embedded PostgreSQL again when it ended by itself; the pools find it where it was."""
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        if server.is_running:
+            continue
+        _log.error("the embedded PostgreSQL ended by itself: starting it again")
+        try:
+            await asyncio.to_thread(server.start)
+        except DominusError as error:
+            _log.error("it does not start: %s", error)
+
+
+async def end_task(task: asyncio.Task[None]) -> None:
+    """Cancel a background task and wait until it has ended."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _given(value: object) -> str | None:

@@ -15,12 +15,11 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from dominus.errors import ConflictError, ServiceError, ValidationError
+from dominus.errors import ConflictError, ServiceError
 from dominus.orchestrator.app import Orchestrator
 from dominus.orchestrator.body import Receive
 from dominus.orchestrator.dispatch import Scope, Send
@@ -28,9 +27,9 @@ from dominus.orchestrator.home import LOCK, hold, open_home
 from dominus.orchestrator.listener import BACKLOG, bind, check_certificate, is_loopback, url_of
 from dominus.orchestrator.logs import configure_logging, flush_logs
 from dominus.orchestrator.opening import Foundation, lay_foundation, lay_remote_foundation, open_engines
-from dominus.orchestrator.settings import ServerSettings
+from dominus.orchestrator.settings import ServerSettings, read_settings
 
-__all__ = ["Served", "make_worker", "read_settings", "run_dev", "run_serve"]
+__all__ = ["Served", "make_worker", "run_dev", "run_serve"]
 
 _log = logging.getLogger("dominus.orchestrator")
 
@@ -61,6 +60,8 @@ class Served:
             await self._app.start()
         except Exception as error:  # noqa: BLE001 - raised again, or logged, by who runs the server
             self.error = error
+            # uvicorn would add a line that says less.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             if self._is_worker:
                 _log.critical("the worker did not start: %s", error)
                 flush_logs()
@@ -90,14 +91,16 @@ def run_dev(
     settings = read_settings(home=home)
     if "metrics_open" not in settings.model_fields_set:
         settings.metrics_open = is_loopback(host)
-    with _until_signal(), _bound_for(host, port, settings.home) as listener:
+    with (
+        _until_signal(),
+        _bound_for(host, port, settings.home) as listener,
+        contextlib.ExitStack() as stack,
+    ):
         url = url_of(host, listener, "http")
-        foundation = lay_foundation(settings, f"dominus dev on {url}")
-        try:
-            _run(foundation, listener, lambda: on_ready(foundation, url), {"proxy_headers": False})
-        finally:
-            foundation.close()
-            flush_logs()
+        with _signals_put_off():
+            foundation = lay_foundation(settings, f"dominus dev on {url}")
+            stack.callback(_close, foundation)
+        _run(foundation, listener, lambda: on_ready(foundation, url), {"proxy_headers": False})
 
 
 def run_serve(
@@ -136,22 +139,6 @@ def make_worker() -> Served:
     return Served(Orchestrator(lambda: open_engines(foundation)), is_worker=True)
 
 
-def read_settings(**given: Any) -> ServerSettings:
-    """Read the server's settings from the environment; `given` values win.
-
-    Raises:
-        ValidationError: a value has the wrong form; the message names the variable and never shows it.
-    """
-    try:
-        return ServerSettings(**given)
-    except pydantic.ValidationError as error:
-        said = "; ".join(
-            f"DOMINUS_{str(item['loc'][0]).upper()}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False)
-        )
-        raise ValidationError(said, code="settings") from None
-
-
 @contextlib.contextmanager
 def _bound_for(host: str, port: int, home: Path) -> Generator[socket.socket]:
     try:
@@ -180,6 +167,35 @@ def _until_signal() -> Generator[None]:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _signals_put_off() -> Generator[None]:
+    """Let a block end before a first signal counts; a second one does not wait.
+
+    An interruption in the middle of starting a process would lose track of it.
+    """
+    came: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
+def _close(foundation: Foundation) -> None:
+    with _signals_put_off():
+        foundation.close()
+        flush_logs()
 
 
 class _Server(uvicorn.Server):

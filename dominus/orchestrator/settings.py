@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pydantic
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["MIN_PSK_LENGTH", "ServerSettings"]
+from dominus.errors import ValidationError
+
+__all__ = ["MIN_PSK_LENGTH", "ServerSettings", "read_settings"]
 
 MIN_PSK_LENGTH = 43
 """32 random bytes, urlsafe."""
@@ -54,3 +58,19 @@ class ServerSettings(BaseSettings):
     """A structured line for each request, on the logger `dominus.access`."""
     is_durable: bool = True
     """False only for tests: the embedded PostgreSQL does not wait for the disk."""
+
+
+def read_settings(**given: Any) -> ServerSettings:
+    """Read the server's settings from the environment; `given` values win.
+
+    Raises:
+        ValidationError: a value has the wrong form; the message names the variable and never shows it.
+    """
+    try:
+        return ServerSettings(**given)
+    except pydantic.ValidationError as error:
+        said = "; ".join(
+            f"DOMINUS_{str(item['loc'][0]).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise ValidationError(said, code="settings") from None

@@ -38,8 +38,8 @@ class Outgoing:
     method: str
     path: str
     """With its query, percent-encoded."""
-    headers: Mapping[str, str]
-    content: bytes | AsyncIterator[bytes] | None
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes | AsyncIterator[bytes] | None = field(repr=False)
     endpoint: str
     """How errors name it: the operation."""
 
@@ -57,8 +57,8 @@ class Received:
     """An answer, whole."""
 
     status: int
-    headers: Headers
-    body: bytes
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 class Carrier(Protocol):

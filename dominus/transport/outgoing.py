@@ -23,13 +23,19 @@ class Lines:
     is_replayable: bool
     rows: Callable[[], list[dict[str, Any]]]
     """All rows at once, for a server that knows no streams."""
+    error: Exception | None = None
+    """What reading them raised; the wire would report it as a broken connection."""
 
 
 async def stream_of(header: bytes, lines: Lines) -> AsyncIterator[bytes]:
     """Iterate over a streamed body: the header line, then the rows."""
     yield header + b"\n"
-    async for chunk in lines.open():
-        yield chunk
+    try:
+        async for chunk in lines.open():
+            yield chunk
+    except Exception as error:
+        lines.error = error
+        raise
 
 
 def body_of(op: Operation[Any, Any], request: Request) -> bytes:

@@ -6,7 +6,7 @@ deadline -> retry -> breaker -> credentials -> wire -> decode -> typed result or
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from dominus.contract import envelope
@@ -43,11 +43,11 @@ class _Call:
     """One call on its way, over all its attempts."""
 
     op: Operation[Any, Any]
-    request: Request
-    path: str
-    fields: bytes | None
+    request: Request = field(repr=False)
+    path: str = field(repr=False)
+    fields: bytes | None = field(repr=False)
     """The JSON of the body, None for a GET."""
-    bearer: str | None
+    bearer: str | None = field(repr=False)
     """A token that is sent as it is: the PSK, or a user's."""
     key: str | None
     lines: Lines | None
@@ -56,6 +56,11 @@ class _Call:
     was_cold: bool
     attempts: int = 0
     has_reminted: bool = False
+
+    @property
+    def is_replayable(self) -> bool:
+        """Whether it can be sent once more; the rows of an iterator are gone when they were read."""
+        return self.lines is None or self.lines.is_replayable
 
 
 class Pipeline:
@@ -159,7 +164,7 @@ class Pipeline:
             attempt=call.attempts,
             retry=call.op.retry,
             keeps_keys=self.speaks_json,
-            is_replayable=call.lines is None or call.lines.is_replayable,
+            is_replayable=call.is_replayable,
             left=call.ends - now,
             cold_left=cold_left,
             jitter=self._shared.random(),
@@ -174,7 +179,7 @@ class Pipeline:
             return await self._guarded(call, bearer)
         except Failure as failure:
             is_own = call.bearer is None and bearer is not None
-            if failure.error.status_code != 401 or not is_own or call.has_reminted:
+            if failure.error.status_code != 401 or not is_own or call.has_reminted or not call.is_replayable:
                 raise
             call.has_reminted = True
         return await self._guarded(call, await self._token(bearer))
@@ -198,6 +203,11 @@ class Pipeline:
             answer = await self._wire.send(self._outgoing(call, bearer))
             data = self._decoded(call.op, answer.body)
         except Failure as failure:
+            if call.lines is not None and call.lines.error is not None:
+                # Neither the wire nor the server failed: the caller's rows did.
+                breaker.abandon()
+                raise call.lines.error from None
+            _hide(bearer, failure.error)
             is_starting = call.was_cold and failure.is_cold_sign
             if failure.is_system and not is_starting:
                 breaker.failure()
@@ -282,6 +292,14 @@ class Pipeline:
         """Close the wire."""
         await self.credentials.aclose()
         await self._wire.aclose()
+
+
+def _hide(secret: str | None, error: DominusError) -> None:
+    # A server may repeat the token in its complaint.
+    if secret and secret in f"{error.message} {error.hint} {error.details}":
+        error.message = error.message.replace(secret, "***")
+        error.args = (error.message,)
+        error.hint = error.details = None
 
 
 def _open(op: Operation[Any, Any], wait: float) -> CircuitOpenError:

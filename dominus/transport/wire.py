@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pydantic_core import from_json
@@ -21,7 +21,7 @@ _COLD_STATUSES = frozenset({502, 503, 504})
 class Answer:
     """A 2xx answer, decoded."""
 
-    body: Any
+    body: Any = field(repr=False)
     speaks_json: bool
     """The server is one of ours: plain JSON, and it keeps idempotency keys."""
     request_id: str | None = None

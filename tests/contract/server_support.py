@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import pytest_asyncio
@@ -97,7 +98,7 @@ class Server:
             "http_version": "1.1",
             "scheme": "http",
             "method": method,
-            "path": raw,
+            "path": unquote(raw),
             "raw_path": raw.encode("latin-1"),
             "query_string": query.encode("latin-1"),
             "root_path": "",
@@ -132,7 +133,17 @@ def _receive(body: Any) -> Callable[[], Awaitable[Any]]:
         await asyncio.Event().wait()
 
     stream = messages()
-    return stream.__anext__
+    pending: list[asyncio.Task[Any]] = []
+
+    async def receive() -> Any:
+        # As with a socket, giving up waiting for a message loses none.
+        if not pending:
+            pending.append(asyncio.ensure_future(anext(stream)))
+        message = await asyncio.shield(pending[0])
+        pending.clear()
+        return message
+
+    return receive
 
 
 async def _each(chunks: Iterable[Any]) -> AsyncIterator[Any]:

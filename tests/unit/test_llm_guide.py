@@ -1,4 +1,4 @@
-"""LLM-GUIDE.md says what the code says: every public method with its signature, every result with its fields."""
+"""LLM-GUIDE.md says what the code says: every public callable with its signature, every result with its fields."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any, NotRequired, get_origin, get_type_hints
 import pytest
 
 import dominus as package
-import dominus.testing as testing
-from dominus import Dominus, crypto, errors
+from dominus import Dominus, crypto, testing
 from dominus.contract import health, operations, scribe, smith, warden, whisperer
 from dominus.names import METHOD_OF, callable_names
 from dominus.namespaces.auth import Auth
@@ -26,10 +25,9 @@ from dominus.namespaces.redis import Redis
 from dominus.namespaces.secrets import Secrets
 from dominus.orchestrator.settings import ServerSettings
 from dominus.settings import Settings
-from dominus.transport.shared import ColdStart, Stats
+from dominus.transport.shared import Stats
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "LLM-GUIDE.md").read_text(encoding="utf-8")
 NAMESPACES: dict[str, type] = {
     "secrets": Secrets,
     "db": Db,
@@ -38,159 +36,189 @@ NAMESPACES: dict[str, type] = {
     "auth": Auth,
     "health": Health,
 }
-CONTEXT_MANAGERS = {"dominus.redis.lock"}
+CONTRACT = (warden, scribe, smith, whisperer, health)
+_PREFIXES = re.compile(
+    r"\b(?:builtins|scribe|smith|warden|whisperer|health|contextlib|httpx|pytest|asyncpg)\."
+)
 
 
-# --- the text that the guide must hold
+def _text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
 
 
 def _annotation(value: Any) -> str:
     text = value if isinstance(value, str) else getattr(value, "__name__", str(value))
-    return re.sub(r"\b(?:builtins|scribe|smith|warden|whisperer|health|contextlib|httpx|dt)\.", "", text).replace("Self", "Dominus")
-
-
-def _default(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    return _PREFIXES.sub("", text).replace("Self", "Dominus")
 
 
 def _parameters(signature: inspect.Signature) -> str:
-    said: list[str] = []
-    names = list(signature.parameters.values())
-    for place, item in enumerate(names):
-        if item.name == "self":
-            continue
-        is_first_keyword = item.kind is item.KEYWORD_ONLY and not any(
-            one.kind in {item.KEYWORD_ONLY, item.VAR_POSITIONAL} for one in names[:place]
-        )
-        if is_first_keyword:
-            said.append("*")
-        stars = {item.VAR_POSITIONAL: "*", item.VAR_KEYWORD: "**"}.get(item.kind, "")
-        default = "" if item.default is item.empty else f"={_default(item.default)}"
-        said.append(f"{stars}{item.name}{default}")
-        is_last_positional_only = item.kind is item.POSITIONAL_ONLY and (
-            place + 1 == len(names) or names[place + 1].kind is not item.POSITIONAL_ONLY
-        )
-        if is_last_positional_only:
-            said.append("/")
-    return f"({', '.join(said)})"
+    # An empty annotation everywhere: types are told in words beside the signature.
+    plain = [
+        item.replace(annotation=item.empty, default=item.empty if item.default is item.empty else _Shown(item.default))
+        for item in signature.parameters.values()
+        if item.name != "self"
+    ]
+    return str(inspect.Signature(plain))
+
+
+class _Shown:
+    """A default as a person writes it."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return json.dumps(self._value) if isinstance(self._value, str) else repr(self._value)
 
 
 def signature_text(name: str, target: Callable[..., Any]) -> str:
     """Return a public callable as the guide writes it; of overloads, the implementation that serves them all."""
     signature = inspect.signature(target)
-    how = ""
-    if inspect.isasyncgenfunction(target):
-        how = "async for item in "
-    elif name in CONTEXT_MANAGERS:
-        how = "async with "
-    elif inspect.iscoroutinefunction(target):
-        how = "await "
     if inspect.isclass(target):
         return f"{name}{_parameters(signature)}"
+    if inspect.isasyncgenfunction(target):
+        how = "async for item in "
+    elif name == "dominus.redis.lock":
+        how = "async with "
+    else:
+        how = "await " if inspect.iscoroutinefunction(target) else ""
     return f"{how}{name}{_parameters(signature)} -> {_annotation(signature.return_annotation)}"
 
 
-def shape_text(result: Any) -> str:
+def shape_text(name: str, shape: Any) -> str:
     """Return a TypedDict as the guide writes it; a field that may be absent carries `?`."""
-    is_total = getattr(result, "__total__", True)
+    hints = get_type_hints(shape, include_extras=True)
     fields: list[str] = []
-    for name, hint in get_type_hints(result, include_extras=True).items():
-        is_optional = not is_total or get_origin(hint) is NotRequired
-        raw = str(result.__annotations__[name])
-        raw = re.sub(r"^ForwardRef\('(.*?)'.*$", r"\1", raw)
-        text = _annotation(re.sub(r"^NotRequired\[(.*)\]$", r"\1", raw))
-        fields.append(f'"{name}"{"?" if is_optional else ""}: {text}')
-    return f"{result.__name__} = {{{', '.join(fields)}}}"
+    for field, hint in hints.items():
+        may_be_absent = not shape.__total__ or get_origin(hint) is NotRequired
+        said = shape.__annotations__[field]
+        text = _annotation(getattr(said, "__forward_arg__", said))
+        text = re.sub(r"^NotRequired\[(.*)\]$", r"\1", text)
+        fields.append(f'"{field}"{"?" if may_be_absent else ""}: {text}')
+    return f"{name} = {{{', '.join(fields)}}}"
 
 
-def _public(owner: type) -> Iterator[tuple[str, Callable[..., Any]]]:
+def _public(prefix: str, owner: type) -> Iterator[tuple[str, Callable[..., Any]]]:
     for name, member in inspect.getmembers(owner, inspect.isfunction):
-        if not name.startswith("_"):
-            yield name, member
+        if not name.startswith("_") and member.__module__.startswith("dominus"):
+            yield f"{prefix}.{name}", member
 
 
-def _of_module(prefix: str, module: ModuleType, names: list[str]) -> Iterator[tuple[str, Callable[..., Any]]]:
-    for name in names:
+def _exported(prefix: str, module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
+    for name in module.__all__:
         member = getattr(module, name)
-        if inspect.isfunction(member):
+        if inspect.isclass(member) or inspect.isfunction(member):
             yield f"{prefix}{name}", member
-        elif inspect.isclass(member):
-            yield f"{prefix}{name}", member
-            for method, function in _public(member):
-                yield f"{prefix}{name}.{method}", function
+        if inspect.isclass(member):
+            yield from _public(f"{prefix}{name}", member)
 
 
-def public_callables() -> dict[str, Callable[..., Any]]:
+def client_callables() -> dict[str, Callable[..., Any]]:
     """Return everything that a program may call, by the name that the guide gives it."""
     found: dict[str, Callable[..., Any]] = {"Dominus": Dominus, "dominus": Dominus.__call__}
-    found |= {f"dominus.{name}": member for name, member in _public(Dominus)}
-    for namespace, owner in NAMESPACES.items():
-        found |= {f"dominus.{namespace}.{name}": member for name, member in _public(owner)}
-    found |= {f"lease.{name}": member for name, member in _public(Lease)}
-    found |= dict(_of_module("crypto.", crypto, crypto.__all__))
-    return found | dict(_of_module("testing.", testing, testing.__all__))
+    found |= dict(_public("dominus", Dominus))
+    for name, owner in NAMESPACES.items():
+        found |= dict(_public(f"dominus.{name}", owner))
+    return found | dict(_public("lease", Lease)) | dict(_exported("crypto.", crypto))
 
 
-SHAPES = [
-    *(
-        value
-        for module in (warden, scribe, smith, whisperer, health)
-        for name, value in sorted(vars(module).items())
-        if hasattr(value, "__required_keys__") and value.__module__ == module.__name__ and f"{name}" in GUIDE
-    ),
-    Stats,
-]
+def result_shapes() -> dict[str, Any]:
+    """Return the TypedDicts that public methods give back, with those inside them."""
+    known = {
+        name: value
+        for module in CONTRACT
+        for name, value in vars(module).items()
+        if hasattr(value, "__required_keys__") and value.__module__ == module.__name__
+    }
+    returned = " ".join(
+        _annotation(inspect.signature(target).return_annotation)
+        for target in client_callables().values()
+        if not inspect.isclass(target)
+    )
+    found: dict[str, Any] = {"QueryRows": QueryRows, "Stats": Stats, "ColumnSpec": smith.ColumnSpec}
+    wanted = set(re.findall(r"\w+", returned))
+    while new := {name: known[name] for name in wanted if name in known and name not in found}:
+        found |= new
+        wanted = {word for shape in new.values() for word in re.findall(r"\w+", str(shape.__annotations__))}
+    return found
 
 
-# --- tests
+@pytest.mark.parametrize("name", sorted(client_callables()))
+def test_the_guide_shows_each_public_callable_with_its_signature(name: str) -> None:
+    expected = signature_text(name, client_callables()[name])
+    assert f"`{expected}`" in _text("LLM-GUIDE.md"), f"LLM-GUIDE.md lacks, or has another form of: `{expected}`"
 
 
-@pytest.mark.parametrize(("name", "target"), sorted(public_callables().items()), ids=lambda value: value if isinstance(value, str) else "")
-def test_the_guide_shows_each_public_callable_with_its_signature(name: str, target: Callable[..., Any]) -> None:
-    expected = signature_text(name, target)
-    assert expected in GUIDE, f"LLM-GUIDE.md lacks, or has another form of:\n{expected}"
+def test_the_guide_shows_what_dominus_testing_offers() -> None:
+    guide = _text("LLM-GUIDE.md")
+    offered = dict(_exported("", testing))
+    missing = [text for text in (signature_text(*item) for item in offered.items()) if f"`{text}`" not in guide]
+    assert offered, "dominus.testing exports nothing"
+    assert not missing, "LLM-GUIDE.md lacks, or has another form of:\n" + "\n".join(missing)
 
 
-def test_a_changed_signature_is_noticed() -> None:
-    async def get(self: Any, key: str, *, default: Any = None, limit: int = 5) -> "builtins.list[Any]":  # noqa: F821, UP037
+def test_the_guide_names_every_fixture_of_the_pytest_plugin() -> None:
+    from dominus.testing import plugin
+
+    fixtures = [
+        name for name, value in vars(plugin).items() if type(value).__name__ in {"FixtureFunctionDefinition"}
+    ]
+    assert fixtures, "the plugin has no fixtures"
+    missing = [name for name in fixtures if not name.startswith("_") and f"`{name}`" not in _text("LLM-GUIDE.md")]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", sorted(result_shapes()))
+def test_the_guide_shows_the_fields_of_each_result(name: str) -> None:
+    expected = shape_text(name, result_shapes()[name])
+    assert f"`{expected}`" in _text("LLM-GUIDE.md"), f"LLM-GUIDE.md lacks, or has another form of: `{expected}`"
+
+
+def test_a_changed_signature_would_be_noticed() -> None:
+    async def get(self: Any, key: str, category: str = "x", *, default: Any = None) -> list[Any]:
         raise NotImplementedError
 
-    assert signature_text("dominus.redis.get", get) == "await dominus.redis.get(key, *, default=None, limit=5) -> list[Any]"
-    assert signature_text("dominus.redis.get", get) not in GUIDE
+    text = signature_text("dominus.redis.get", get)
+    assert text == 'await dominus.redis.get(key, category="x", *, default=None) -> list[Any]'
+    assert text not in _text("LLM-GUIDE.md")
 
 
 def test_every_namespace_of_the_client_is_walked() -> None:
-    properties = {
-        name for name, member in vars(Dominus).items() if hasattr(member, "attrname") and not name.startswith("_")
-    }
-    assert properties == set(NAMESPACES)
+    lazy = {name for name, member in vars(Dominus).items() if type(member).__name__ == "cached_property"}
+    assert lazy == set(NAMESPACES)
 
 
-def _result_names() -> set[str]:
-    """Return the names of the TypedDicts that public methods return."""
-    shapes = {
-        name: value
-        for module in (warden, scribe, smith, whisperer, health)
-        for name, value in vars(module).items()
-        if hasattr(value, "__required_keys__")
-    }
-    said = " ".join(signature_text(name, target) for name, target in public_callables().items() if not inspect.isclass(target))
-    named = {name for name in shapes if re.search(rf"\b{name}\b", said.replace("dominus.", "")) and f"-> " in said}
-    inner = {other for name in named for other in shapes if re.search(rf"\b{other}\b", str(shapes[name].__annotations__))}
-    return named | inner
+def test_each_operation_has_a_method_that_is_callable_by_name() -> None:
+    client = Dominus()
+    assert set(operations()) <= set(callable_names())
+    for name in operations():
+        method: Any = client
+        for part in METHOD_OF.get(name, name).split("."):
+            method = getattr(method, part)
+        assert inspect.iscoroutinefunction(method), name
+        assert "timeout" in inspect.signature(method).parameters, f"{name} takes no timeout"
 
 
-def _shapes() -> dict[str, Any]:
-    known = {
-        name: value
-        for module in (warden, scribe, smith, whisperer, health)
-        for name, value in vars(module).items()
-        if hasattr(value, "__required_keys__")
-    }
-    return {name: known[name] for name in sorted(_result_names())} | {"QueryRows": QueryRows, "Stats": Stats, "ColumnSpec": smith.ColumnSpec}
+def test_the_guide_names_every_operation_that_is_callable_by_name() -> None:
+    guide = _text("LLM-GUIDE.md")
+    missing = [name for name in callable_names() if f"`{name}`" not in guide and f"dominus.{name}(" not in guide]
+    assert not missing
 
 
-@pytest.mark.parametrize("name", sorted(_shapes()))
-def test_the_guide_shows_the_fields_of_each_result(name: str) -> None:
-    expected = shape_text(_shapes()[name])
-    assert expected in GUIDE, f"LLM-GUIDE.md lacks, or has another form of:\n{expected}"
+@pytest.mark.parametrize("document", ["LLM-GUIDE.md", "docs/errors.md", "README.md"])
+def test_every_error_is_documented(document: str) -> None:
+    errors = [name for name in package.__all__ if name.endswith("Error")]
+    assert [name for name in errors if name not in _text(document)] == []
+
+
+def test_the_readme_lists_every_setting_of_the_client() -> None:
+    named = {"project": "CB_PROJECT_SLUG", "environment": "CB_ENVIRONMENT"}
+    wanted = {named.get(name, f"DOMINUS_{name.upper()}") for name in Settings.model_fields}
+    assert {name for name in wanted if f"`{name}`" not in _text("README.md")} == set()
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/operations.md"])
+def test_the_documents_list_every_setting_of_the_server(document: str) -> None:
+    # DOMINUS_IS_DURABLE is for tests of the embedded PostgreSQL alone.
+    wanted = {f"DOMINUS_{name.upper()}" for name in ServerSettings.model_fields} - {"DOMINUS_IS_DURABLE"}
+    assert {name for name in wanted if f"`{name}`" not in _text(document)} == set()

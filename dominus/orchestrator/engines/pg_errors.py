@@ -24,7 +24,13 @@ from dominus.errors import (
 
 __all__ = ["FAILURES", "Term", "copy_line", "from_postgres", "is_stale_catalog", "sqlstate"]
 
-FAILURES: tuple[type[Exception], ...] = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+FAILURES: tuple[type[Exception], ...] = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 """What a call of asyncpg may raise; `from_postgres` turns each of them into a DominusError."""
 
 

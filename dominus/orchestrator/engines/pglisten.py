@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
+from dominus.errors import ServiceError
 from dominus.orchestrator.engines.pgtyping import Connection
 
 __all__ = ["Listener"]
@@ -19,7 +20,7 @@ Callback = Callable[[str | None], None]
 """Gets a payload, or None: the connection was lost meanwhile, anything may have been missed."""
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.05, 5.0
-_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ServiceError)
 
 
 class Listener:

@@ -130,22 +130,30 @@ class _Pool(_Base):
 
     async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
         connection = self.at_hand() or await _Acquire(self, ACQUIRE_SECONDS)
-        is_whole = False
         try:
             row = await connection.fetchrow(query, *args, **options)
-        except asyncpg.PostgresError:
-            # The server answered, and the connection is as good as before.
-            is_whole = True
+        except asyncpg.PostgresError as error:
+            await self._give_back(connection, is_whole=getattr(error, "severity_en", "") == "ERROR")
             raise
+        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            await self._give_back(connection, is_whole=False)
+            raise
+        except BaseException:
+            # Cancelled: asyncpg stops the statement on the server before the next one runs.
+            await self.release(connection)
+            raise
+        await self._give_back(connection, is_whole=True)
+        return row
+
+    async def _give_back(self, connection: Any, *, is_whole: bool) -> None:
+        self._served += 1
+        if not is_whole:
+            # A fatal error comes a moment before the end of its connection, which until then looks alive.
+            connection.terminate()
+        elif self.waiting_count or self._served % RELEASE_EVERY == 0:
+            await self.release(connection)
         else:
-            is_whole = True
-            return row
-        finally:
-            self._served += 1
-            if is_whole and not self.waiting_count and self._served % RELEASE_EVERY:
-                self._kept.append(connection)
-            else:
-                await self.release(connection)
+            self._kept.append(connection)
 
     def at_hand(self) -> Any:
         """Return a kept connection, or None."""

@@ -1,0 +1,160 @@
+"""What an import costs, and the layers of the house: imports run one way."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dominus
+
+ROOT = Path(dominus.__file__).parent
+HEAVY = {
+    "aiohttp", "asyncpg", "bcrypt", "cryptography", "fakeredis", "httpx", "httpx_aiohttp", "jwt", "lupa", "prometheus_client",
+    "pydantic", "pydantic_core", "pydantic_settings", "redis", "rich", "starlette", "typer", "uvicorn", "uvloop", "yarl", "pytest",
+}  # fmt: skip
+# httpx loads rich for its command line wherever it is installed.
+SERVER = HEAVY - {"rich", "aiohttp", "cryptography", "httpx", "jwt", "pydantic", "pydantic_core", "pydantic_settings", "yarl", "bcrypt", "httpx_aiohttp"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return the top-level modules that a fresh interpreter has loaded after some code."""
+    script = f"{code}\nimport sys, json; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("code", ["import dominus", "from dominus import *", "from dominus import dominus; repr(dominus); dominus.deadline", "import dominus.testing.plugin", "import dominus.testing"])
+def test_import_dominus_loads_nothing_heavy(code: str):
+    if "plugin" in code:
+        # pytest itself, and pytest-asyncio, are there in any run that loads the plugin.
+        assert loaded_by(code) & (HEAVY - {"pytest"}) == set()
+    else:
+        assert loaded_by(code) & HEAVY == set()
+
+
+def test_making_a_client_loads_nothing_heavy():
+    assert loaded_by("import dominus; dominus.Dominus('https://x', 't' * 43)") & HEAVY == set()
+
+
+def test_pydantic_comes_with_the_first_namespace_and_the_wire_with_the_first_call():
+    loaded = loaded_by("from dominus import dominus; dominus.redis")
+    assert "pydantic" in loaded
+    assert loaded & {"aiohttp", "httpx", "cryptography", "bcrypt"} == set()
+
+
+def test_a_call_loads_no_server_library():
+    code = """
+import asyncio
+from dominus import Dominus, DominusError
+async def main():
+    async with Dominus("http://127.0.0.1:1", "t" * 43, cold_start_timeout=0) as client:
+        try:
+            await client.redis.get("k", timeout=1)
+        except DominusError:
+            return
+asyncio.run(main())
+"""
+    loaded = loaded_by(code)
+    assert "aiohttp" in loaded
+    assert loaded & SERVER == set()
+
+
+# --- layers
+
+LAYERS: dict[str, set[str]] = {
+    # A layer -> what it may import beside itself, and beside errors, result and _version.
+    "errors": set(),
+    "result": set(),
+    "_version": set(),
+    "crypto": set(),
+    "contract": set(),
+    "settings": set(),
+    "transport": {"contract", "settings", "crypto"},
+    "namespaces": {"transport", "contract", "caller"},
+    "caller": {"transport", "contract", "settings"},
+    "names": {"contract", "client"},
+    "client": {"caller", "names", "namespaces", "transport", "contract", "settings"},
+    "__init__": {"client"},
+    "orchestrator": {"contract", "crypto"},
+    "testing": {"client", "caller", "transport", "contract", "settings", "orchestrator", "crypto", "__init__"},
+    "cli": {"orchestrator", "client", "contract", "crypto", "settings", "names", "testing", "__init__", "transport"},
+}
+EVERYBODY = {"errors", "result", "_version"}
+DOORS = {("transport/runtime.py", "dominus.orchestrator.embedded")}
+"""The lazy door from the SDK half to the orchestrator."""
+
+
+def layer_of(path: str) -> str:
+    return path.partition("/")[0].removesuffix(".py")
+
+
+def imports_of(file: Path) -> list[tuple[str, bool]]:
+    """Return (module, is it only for types) of every import in a file."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    typing_only = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for body in node.body
+        for inner in ast.walk(body)
+    }
+    found: list[tuple[str, bool]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node in typing_only) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            found += [(node.module or "", node in typing_only)]
+            found += [(f"{node.module}.{alias.name}", node in typing_only) for alias in node.names]
+    return found
+
+
+FILES = sorted(path for path in ROOT.rglob("*.py") if "migrations" not in path.parts)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(file: Path):
+    path = file.relative_to(ROOT).as_posix()
+    own = layer_of(path)
+    assert own in LAYERS, f"{own} is a new layer: say here what it may import"
+    allowed = LAYERS[own] | EVERYBODY | {own}
+    for module, is_typing in imports_of(file):
+        top, _, rest = module.partition(".")
+        if top != "dominus" or not rest:
+            continue
+        other = rest.partition(".")[0]
+        is_module = (ROOT / other).is_dir() or (ROOT / f"{other}.py").is_file()
+        if not is_module or is_typing or any(module.startswith(door) for at, door in DOORS if at == path):
+            continue
+        assert other in allowed, f"{path} imports {module}: {own} may import {sorted(LAYERS[own])}"
+
+
+def test_the_door_to_the_orchestrator_is_opened_lazily():
+    tree = ast.parse((ROOT / "transport/runtime.py").read_text(encoding="utf-8"))
+    assert not [node for node in tree.body if isinstance(node, ast.ImportFrom) and "orchestrator" in (node.module or "")]
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if "cli" not in file.parts], ids=lambda path: str(path.relative_to(ROOT)))
+def test_all_is_sorted_and_names_only_what_is_there(file: Path):
+    name = ".".join(["dominus", *file.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+    module = importlib.import_module(name)
+    exported = getattr(module, "__all__", None)
+    if exported is None:
+        return
+    assert list(exported) == sorted(exported, key=lambda text: (not text.isupper(), not text[:1].isupper(), text)) or list(exported) == sorted(exported)
+    for entry in exported:
+        getattr(module, entry)
+
+
+def test_the_public_face_is_complete():
+    import dominus.errors
+
+    exported = set(dominus.__all__)
+    assert {"dominus", "Dominus", "__version__"} <= exported
+    assert {name for name in dominus.errors.__all__ if name.endswith("Error")} <= exported
