@@ -396,7 +396,10 @@ class Db(Namespace):
         """
         request = scribe.BulkInsertRequest(schema_=schema, table=table, reason=reason or None, actor=actor)
         return await self._call(
-            scribe.BULK_INSERT, request, timeout=timeout or BULK_TIMEOUT, lines=lines_of(rows)
+            scribe.BULK_INSERT,
+            request,
+            timeout=BULK_TIMEOUT if timeout is None else timeout,
+            lines=lines_of(rows),
         )
 
 

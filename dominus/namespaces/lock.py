@@ -32,16 +32,35 @@ class Lease:
         owner: the token that renews and releases.
     """
 
-    def __init__(self, name: str, owner: str, fence: int) -> None:
+    def __init__(self, name: str, owner: str, fence: int, clock: Clock, good_until: float) -> None:
         self.name = name
         self.owner = owner
         self.fence = fence
-        self.is_lost = False
+        self._clock = clock
+        self._good_until = good_until
+        self._is_lost = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another may hold the lock by now: it was taken over, or not renewed in time."""
+        return self._is_lost or self._clock.monotonic() >= self._good_until
 
     def check(self) -> None:
         """Raise LeaseLostError when the lock is known to be lost; ask before what must not be done twice."""
         if self.is_lost:
             raise LeaseLostError(f"the lock {self.name!r} was lost while it was held", endpoint="redis.lock")
+
+    def renewed(self, good_until: float) -> None:
+        """Note a renewal."""
+        self._good_until = good_until
+
+    def lose(self) -> None:
+        """Note that it is another's."""
+        self._is_lost = True
+
+    def left(self) -> float:
+        """Return the seconds until it is lost without a renewal."""
+        return self._good_until - self._clock.monotonic()
 
 
 class Lock:
@@ -77,7 +96,7 @@ class Lock:
 
     @contextlib.asynccontextmanager
     async def _held(self) -> AsyncGenerator[Lease]:
-        lease = Lease(self._name, self._owner, await self._acquire())
+        lease = await self._acquire()
         renewal = asyncio.create_task(self._renew(lease), name=f"dominus-lease-{self._name}")
         try:
             yield lease
@@ -86,12 +105,14 @@ class Lock:
             await asyncio.gather(renewal, return_exceptions=True)
             await asyncio.shield(self._release(lease))
 
-    async def _acquire(self) -> int:
+    async def _acquire(self) -> Lease:
         ends = self._clock.monotonic() + self._wait
         while True:
+            # Its life begins on the server, before the answer is here.
+            began = self._clock.monotonic()
             fence = await self._redis.acquire_lock(self._name, self._owner, self._ttl, self._category)
             if fence is not None:
-                return fence
+                return Lease(self._name, self._owner, fence, self._clock, began + self._ttl)
             left = ends - self._clock.monotonic()
             if left <= 0:
                 raise LockNotAcquiredError(
@@ -103,24 +124,24 @@ class Lock:
 
     async def _renew(self, lease: Lease) -> None:
         """Renew after a third of the life; a failed try leaves time for two more."""
-        good_until = self._clock.monotonic() + self._ttl
-        while True:
-            await self._clock.sleep(self._ttl / 3)
+        while not lease.is_lost:
+            await self._clock.sleep(min(self._ttl / 3, lease.left()))
             began = self._clock.monotonic()
+            if lease.is_lost:
+                break
             try:
                 is_held = await self._redis.renew_lock(
-                    self._name, self._owner, self._ttl, self._category, timeout=self._ttl / 4
+                    *(self._name, self._owner, self._ttl, self._category),
+                    timeout=min(self._ttl / 4, lease.left()),
                 )
             except DominusError as error:
                 _log.warning("renewing the lock %r failed: %s", self._name, error)
-                if self._clock.monotonic() < good_until:
-                    continue
-                is_held = False
-            if not is_held:
-                lease.is_lost = True
-                _log.error("the lock %r was lost while it was held", self._name)
-                return
-            good_until = began + self._ttl
+                continue
+            if is_held:
+                lease.renewed(began + self._ttl)
+            else:
+                lease.lose()
+        _log.error("the lock %r was lost while it was held", self._name)
 
     async def _release(self, lease: Lease) -> None:
         try:

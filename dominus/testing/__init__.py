@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dominus.testing.clock import MovableClock
-    from dominus.testing.local import LocalOrchestrator
+    from dominus.testing.live import LocalServer
+    from dominus.testing.local import LocalOrchestrator, OrchestratorTemplate
     from dominus.testing.script import Recorded, Reply, ScriptedTransport, failure, hang, ok, raises, raw
 
 __all__ = [
     "LocalOrchestrator",
+    "LocalServer",
     "MovableClock",
+    "OrchestratorTemplate",
     "Recorded",
     "Reply",
     "ScriptedTransport",
@@ -26,7 +29,12 @@ __all__ = [
     "raw",
 ]
 
-_HOME = {"LocalOrchestrator": "local", "MovableClock": "clock"}
+_HOME = {
+    "LocalOrchestrator": "local",
+    "LocalServer": "live",
+    "MovableClock": "clock",
+    "OrchestratorTemplate": "local",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -64,17 +64,20 @@ class Runtimes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pid = os.getpid()
         self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Runtime] = (
             weakref.WeakKeyDictionary()
         )
+        _made.add(self)
+
+    def leave_to_parent(self) -> object:
+        """Begin anew in the child of a fork; return what is the parent's, to be kept as it is."""
+        inherited = list(self._by_loop.items())
+        self._lock = threading.Lock()
+        self._by_loop = weakref.WeakKeyDictionary()
+        return inherited
 
     def _current(self) -> _Runtime:
         loop = asyncio.get_running_loop()
-        if self._pid != os.getpid():
-            # The parent's sockets are its own: forget them here, without closing.
-            with self._lock:
-                self._by_loop, self._pid = weakref.WeakKeyDictionary(), os.getpid()
         found = self._by_loop.get(loop)
         if found is None:
             with self._lock:
@@ -92,6 +95,20 @@ class Runtimes:
             runtime = self._by_loop.pop(asyncio.get_running_loop(), None)
         if runtime is not None:
             await runtime.aclose()
+
+
+_made: weakref.WeakSet[Runtimes] = weakref.WeakSet()
+_of_the_parent: list[object] = []
+
+
+def _after_fork() -> None:
+    # Sockets and the epoll of a loop are shared with the parent: closing them here, which collecting them would
+    # do, would deafen it. So they are neither closed nor collected.
+    _of_the_parent.extend(runtimes.leave_to_parent() for runtimes in list(_made))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 async def _make_pipeline(shared: Shared) -> Pipeline:

@@ -33,9 +33,10 @@ async def run(server: RawServer, program: str) -> None:
         stderr=asyncio.subprocess.PIPE,
         env={"DOMINUS_URL": server.url, "DOMINUS_TOKEN": TOKEN, "PYTHONPATH": ":".join(sys.path)},
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(20):
         stdout, stderr = await process.communicate()
-    assert stderr.decode() == ""
+    # asyncio's debug mode, which -X dev turns on, remarks on slow steps: the first call imports the wire.
+    assert [line for line in stderr.decode().splitlines() if not line.startswith("Executing <")] == []
     assert process.returncode == 0
     assert stdout.decode().strip() == "done"
 

@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 # testing.md shows files of pytest, which a test of its own runs.
 DOCUMENTS = sorted(
-    {ROOT / "README.md", ROOT / "LLM-GUIDE.md", *(ROOT / "docs").glob("*.md")} - {ROOT / "docs" / "testing.md"}
+    {ROOT / "README.md", ROOT / "LLM-GUIDE.md", *(ROOT / "docs").glob("*.md")}
+    - {ROOT / "docs" / "testing.md"}
 )
 _PYTHON = re.compile(r"^(?:```python|<!-- setup)\n(.*?)^(?:```|-->)$", re.MULTILINE | re.DOTALL)
 _BASH = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -41,7 +42,9 @@ class Served:
 
     @property
     def environment(self) -> dict[str, str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("DOMINUS_", "CB_"))}
+        clean = {
+            name: value for name, value in os.environ.items() if not name.startswith(("DOMINUS_", "CB_"))
+        }
         return {**clean, "DOMINUS_URL": self.url, "DOMINUS_TOKEN": self.token, "DOMINUS_HOME": str(self.home)}
 
 
@@ -80,7 +83,7 @@ def _blocks(document: Path) -> list[tuple[int, str]]:
 def _run(runner: asyncio.Runner, code: str, line: int, document: Path, names: dict[str, Any]) -> None:
     # The empty lines make a traceback show the line of the document.
     compiled = compile("\n" * line + code, str(document), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    result = eval(compiled, names)  # noqa: PGH001 - our own documents
+    result = eval(compiled, names)
     if inspect.iscoroutine(result):
         runner.run(result)
 
@@ -92,13 +95,17 @@ def _python_examples() -> list[str]:
 @pytest.mark.parametrize("name", _python_examples())
 def test_an_example_runs_to_its_end_and_leaves_nothing_open(served: Served, name: str) -> None:
     command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
-    done = subprocess.run(command, env=served.environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=served.environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout
 
 
-@pytest.mark.parametrize("document", [path for path in DOCUMENTS if _blocks(path)], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if _blocks(path)], ids=lambda path: path.name
+)
 def test_the_python_of_a_document_runs(environment: Served, document: Path) -> None:
     names: dict[str, Any] = {"__name__": "document"}
     with asyncio.Runner() as runner:
@@ -115,7 +122,9 @@ def test_the_shell_of_the_wire_document_runs(served: Served) -> None:
     script = "\n".join(found.group(1) for found in _BASH.finditer(text))
     assert script.count("curl") > 5
     command = ["bash", "-euo", "pipefail", "-c", script]
-    done = subprocess.run(command, env=served.environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=served.environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     answers = re.findall(r'"success":\s?(true|false)', done.stdout)
     assert answers, done.stdout
@@ -139,7 +148,10 @@ async def test_the_web_example_answers_with_the_statuses_of_its_errors(environme
         spec.loader.exec_module(module)
         app = module.app
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://web") as web:
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://web") as web,
+        ):
             await _use(web)
     finally:
         del sys.modules["fastapi_app"]
@@ -169,7 +181,9 @@ async def _use(web: httpx.AsyncClient) -> None:
     assert (await web.get("/orders", headers=await bearer())).status_code == 403
 
 
-async def test_the_web_example_answers_503_when_the_orchestrator_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_web_example_answers_503_when_the_orchestrator_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("DOMINUS_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("DOMINUS_TOKEN", "x" * 43)
     monkeypatch.setenv("DOMINUS_COLD_START_TIMEOUT", "0")
@@ -189,3 +203,9 @@ async def test_the_web_example_answers_503_when_the_orchestrator_is_away(monkeyp
         assert int(answer.headers["retry-after"]) >= 1
     finally:
         await dominus.aclose()
+
+
+@pytest.mark.parametrize("document", [ROOT / "CHANGELOG.md", *DOCUMENTS], ids=lambda path: path.name)
+def test_the_links_of_a_document_lead_to_files(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (document.parent / target).exists()] == []

@@ -48,13 +48,15 @@ def _text(name: str) -> str:
 
 def _annotation(value: Any) -> str:
     text = value if isinstance(value, str) else getattr(value, "__name__", str(value))
-    return _PREFIXES.sub("", text).replace("Self", "Dominus")
+    return _PREFIXES.sub("", text)
 
 
 def _parameters(signature: inspect.Signature) -> str:
     # An empty annotation everywhere: types are told in words beside the signature.
     plain = [
-        item.replace(annotation=item.empty, default=item.empty if item.default is item.empty else _Shown(item.default))
+        item.replace(
+            annotation=item.empty, default=item.empty if item.default is item.empty else _Shown(item.default)
+        )
         for item in signature.parameters.values()
         if item.name != "self"
     ]
@@ -146,13 +148,17 @@ def result_shapes() -> dict[str, Any]:
 @pytest.mark.parametrize("name", sorted(client_callables()))
 def test_the_guide_shows_each_public_callable_with_its_signature(name: str) -> None:
     expected = signature_text(name, client_callables()[name])
-    assert f"`{expected}`" in _text("LLM-GUIDE.md"), f"LLM-GUIDE.md lacks, or has another form of: `{expected}`"
+    assert f"`{expected}`" in _text("LLM-GUIDE.md"), (
+        f"LLM-GUIDE.md lacks, or has another form of: `{expected}`"
+    )
 
 
 def test_the_guide_shows_what_dominus_testing_offers() -> None:
     guide = _text("LLM-GUIDE.md")
     offered = dict(_exported("", testing))
-    missing = [text for text in (signature_text(*item) for item in offered.items()) if f"`{text}`" not in guide]
+    missing = [
+        text for text in (signature_text(*item) for item in offered.items()) if f"`{text}`" not in guide
+    ]
     assert offered, "dominus.testing exports nothing"
     assert not missing, "LLM-GUIDE.md lacks, or has another form of:\n" + "\n".join(missing)
 
@@ -160,18 +166,17 @@ def test_the_guide_shows_what_dominus_testing_offers() -> None:
 def test_the_guide_names_every_fixture_of_the_pytest_plugin() -> None:
     from dominus.testing import plugin
 
-    fixtures = [
-        name for name, value in vars(plugin).items() if type(value).__name__ in {"FixtureFunctionDefinition"}
-    ]
-    assert fixtures, "the plugin has no fixtures"
-    missing = [name for name in fixtures if not name.startswith("_") and f"`{name}`" not in _text("LLM-GUIDE.md")]
-    assert not missing
+    guide = _text("LLM-GUIDE.md")
+    assert plugin.__all__
+    assert [name for name in plugin.__all__ if f"`{name}`" not in guide] == []
 
 
 @pytest.mark.parametrize("name", sorted(result_shapes()))
 def test_the_guide_shows_the_fields_of_each_result(name: str) -> None:
     expected = shape_text(name, result_shapes()[name])
-    assert f"`{expected}`" in _text("LLM-GUIDE.md"), f"LLM-GUIDE.md lacks, or has another form of: `{expected}`"
+    assert f"`{expected}`" in _text("LLM-GUIDE.md"), (
+        f"LLM-GUIDE.md lacks, or has another form of: `{expected}`"
+    )
 
 
 def test_a_changed_signature_would_be_noticed() -> None:
@@ -201,7 +206,9 @@ def test_each_operation_has_a_method_that_is_callable_by_name() -> None:
 
 def test_the_guide_names_every_operation_that_is_callable_by_name() -> None:
     guide = _text("LLM-GUIDE.md")
-    missing = [name for name in callable_names() if f"`{name}`" not in guide and f"dominus.{name}(" not in guide]
+    missing = [
+        name for name in callable_names() if f"`{name}`" not in guide and f"dominus.{name}(" not in guide
+    ]
     assert not missing
 
 

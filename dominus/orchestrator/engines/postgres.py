@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -148,9 +149,11 @@ class _Pool(_Base):
     async def _give_back(self, connection: Any, *, is_whole: bool) -> None:
         self._served += 1
         if not is_whole:
-            # A fatal error comes a moment before the end of its connection, which until then looks alive.
-            connection.terminate()
-        elif self.waiting_count or self._served % RELEASE_EVERY == 0:
+            # A fatal error comes a moment before the end of its connection, which until then looks alive. Where
+            # asyncpg knows of the end already, it refuses, and the caller shall see the error itself.
+            with contextlib.suppress(asyncpg.InterfaceError):
+                connection.terminate()
+        elif self.waiting_count or self.is_closing() or self._served % RELEASE_EVERY == 0:
             await self.release(connection)
         else:
             self._kept.append(connection)

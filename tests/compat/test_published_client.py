@@ -1,0 +1,335 @@
+"""The published client works on `dominus dev`, unchanged, from its registry and in an environment of its own.
+
+What it calls is in `published_client.py`; what must come back is section 5 of its wire, told here as exact shapes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_support import Live, live, running
+
+__all__ = ["live"]
+
+PACKAGES = ["dominus-sdk-python==2.5.1", "pyjwt[crypto]"]
+SCRIPT = Path(__file__).with_name("published_client.py")
+# Read when this module is loaded: tests run without the user's settings.
+IS_REQUIRED = os.environ.get("DOMINUS_REQUIRE_COMPAT") == "1"
+VENV = os.environ.get("DOMINUS_COMPAT_VENV")
+_PROBE = "import importlib.metadata as m, jwt; print(m.version('dominus-sdk-python'))"
+
+
+def python_of(folder: Path) -> Path:
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def is_ready(folder: Path) -> bool:
+    if not python_of(folder).exists():
+        return False
+    found = subprocess.run(
+        [python_of(folder), "-c", _PROBE], capture_output=True, text=True, check=False, timeout=30
+    )
+    return found.stdout.strip() == PACKAGES[0].rpartition("=")[2]
+
+
+def install(folder: Path) -> None:
+    """Make the environment beside its place and move it there, so that a half-made one is never used."""
+    making = folder.with_name(f"{folder.name}-{os.getpid()}")
+    steps = [
+        [sys.executable, "-m", "venv", making],
+        [python_of(making), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES],
+    ]
+    try:
+        for step in steps:
+            done = subprocess.run(step, capture_output=True, text=True, check=False, timeout=110)
+            if done.returncode != 0:
+                why = f"{PACKAGES[0]} cannot be installed: {(done.stderr or done.stdout).strip()[-500:]}"
+                pytest.fail(why) if IS_REQUIRED else pytest.skip(why)
+        shutil.rmtree(folder, ignore_errors=True)
+        making.rename(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def published_python(pytestconfig: pytest.Config) -> Path:
+    """The Python of an environment that has the published client, made at its first use and kept."""
+    folder = Path(VENV) if VENV else Path(pytestconfig.cache.mkdir("compat")) / "venv"
+    if not is_ready(folder):
+        install(folder)
+    return python_of(folder)
+
+
+def run(python: Path, url: str, token: str, *parts: str) -> dict[str, Any]:
+    """Run parts of the script, away from this checkout's `dominus`."""
+    env = {"DOMINUS_BASE_URL": url, "DOMINUS_TOKEN": token, "PATH": os.environ["PATH"]}
+    command = [python, SCRIPT, *parts]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=env, cwd=python.parent, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.rpartition("RESULT ")[2])
+    assert (said["version"], Path(said["file"]).is_relative_to(python.parents[1])) == ("2.5.1", True)
+    return said
+
+
+@pytest.fixture(scope="module")
+def said(live: Live, published_python: Path) -> dict[str, Any]:
+    parts = ["secrets", "tables", "cache", "health", "auth", "unknown"]
+    return run(published_python, live.url, live.psk, *parts)
+
+
+class Part:
+    """The outcomes of one part, by the names of its calls."""
+
+    def __init__(self, outcomes: dict[str, Any]) -> None:
+        self._outcomes = outcomes
+
+    def __getitem__(self, name: str) -> Any:
+        outcome = self._outcomes[name]
+        assert "result" in outcome, outcome
+        return outcome["result"]
+
+    def refused(self, name: str) -> tuple[int, str, str]:
+        """Status, code and text of a call that the client raised for; the body is what it can read."""
+        outcome = self._outcomes[name]
+        assert outcome.get("error") == "HTTPStatusError", outcome
+        assert outcome["content_type"].startswith("text/plain")
+        body = json.loads(base64.b64decode(outcome["body"], validate=True))
+        assert body["success"] is False
+        assert body["request_id"]
+        return outcome["status"], body["code"], body["error"]
+
+
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00"
+
+
+def test_secrets(said: dict[str, Any]) -> None:
+    part = Part(said["secrets"])
+    # Its upsert sends `update` for a new key too, and writes "updated" into whatever comes back.
+    assert part["create"] == {"key": "COMPAT_A", "version": 1, "operation": "updated"}
+    assert part["update"] == {"key": "COMPAT_A", "version": 2, "operation": "updated"}
+    assert part["get"] == "zweiter Wört"
+    assert part["get_json"] == {"nested": [1, None, 2.5]}
+    assert [entry["key"] for entry in part["list"]] == ["COMPAT_A", "COMPAT_JSON"]
+    assert [entry["key"] for entry in part["list_prefix"]] == ["COMPAT_JSON"]
+    assert not any("value" in entry for entry in part["list"])
+    assert "Wört" not in json.dumps(part["list"], ensure_ascii=False)
+    assert part["delete"] == {"key": "COMPAT_A", "deleted": True}
+    status, code, text = part.refused("get_deleted")
+    assert (status, code) == (404, "secret_not_found")
+    assert "COMPAT_A" in text
+
+
+def test_tables_are_made_and_described(said: dict[str, Any]) -> None:
+    part = Part(said["tables"])
+    assert part["create_table"]["created"] is True
+    assert part.refused("create_again")[:2] == (409, "table_exists")
+    assert part["primary_key_form"]["columns"][0]["is_primary_key"] is True
+    assert part["add_column"]["created"] is True
+    assert part["schemas"] == ["public"]
+    assert [table["table_name"] for table in part["tables"]] == ["compat", "compat_pk"]
+    columns = {column["column_name"]: column for column in part["columns"]}
+    assert list(columns)[:2] == ["id", "email"]
+    assert columns["id"]["is_primary_key"] is True
+    assert columns["email"] == {
+        "column_name": "email",
+        "data_type": "character varying(255)",
+        "is_nullable": False,
+        "is_primary_key": False,
+        "default": None,
+    }
+    assert columns["status"]["is_nullable"] is False
+    assert part.refused("columns_of_none")[0] == 404
+
+
+def test_rows_travel_as_json_with_text_for_what_json_cannot_say(said: dict[str, Any]) -> None:
+    part = Part(said["tables"])
+    anna = {
+        "id": "6f1ed002-ab5a-4d4f-9d1c-0d2a3b4c5d6e",
+        "email": "anna@example.org",
+        "price": "12345678901234.5678",
+        "big": 9007199254740993,
+        "doc": {"a": [1, {"b": None}]},
+        "raw": "\\x00ff",
+        "day": "2026-02-03",
+        "tags": ["x", "y"],
+        "created_at": "2026-02-03T04:05:06.789012+00:00",
+        "status": "pending",
+    }
+    assert part["insert"] == anna
+    assert part["query_filter"] == {"rows": [anna], "total": 1}
+    bert = part["insert_defaults"]
+    assert re.fullmatch(r"[0-9a-f-]{36}", bert["id"])
+    assert re.fullmatch(TIME, bert["created_at"])
+    assert {bert[name] for name in ("price", "big", "doc", "raw", "day", "tags")} == {None}
+
+
+def test_rows_are_found_changed_and_deleted(said: dict[str, Any]) -> None:
+    part = Part(said["tables"])
+    assert part["bulk_insert"] == {"inserted_count": 5}
+    assert (len(part["query_all"]["rows"]), part["query_all"]["total"]) == (7, 7)
+    page = part["query_page"]
+    assert ([row["big"] for row in page["rows"]], page["total"]) == ([2, 1], 3)
+    assert (len(part["query_null"]["rows"]), part["query_null"]["total"]) == (1, 6)
+    assert part["update"] == {"affected_rows": 3}
+    assert part["delete"] == {"affected_rows": 3}
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "code"),
+    [
+        ("insert_again", 409, "unique_violation"),
+        ("insert_wrong", 400, "unknown_column"),
+        ("bulk_insert_wrong", 400, "not_null_violation"),
+        ("query_wrong_column", 400, "unknown_column"),
+        ("query_wrong_table", 404, "unknown_table"),
+        ("query_system", 404, "unknown_schema"),
+        ("update_all", 400, "all_rows"),
+        ("delete_all", 400, "all_rows"),
+        ("drop_table", 400, "validation"),
+    ],
+)
+def test_what_is_wrong_with_a_row_or_table_is_said(
+    call: str, status: int, code: str, said: dict[str, Any]
+) -> None:
+    assert Part(said["tables"]).refused(call)[:2] == (status, code)
+
+
+def test_a_delete_whose_body_the_client_drops_changes_nothing(said: dict[str, Any]) -> None:
+    assert Part(said["tables"])["after_drop"]["total"] == 4
+
+
+def test_cache_entries(said: dict[str, Any]) -> None:
+    part = Part(said["cache"])
+    assert part["set"] == {"key": "compat:1", "stored": True, "ttl_seconds": 120}
+    assert part["set_category"] == {"key": "compat:1", "stored": True, "ttl_seconds": 3600}
+    assert part["get"] == part["nudge"] == part["nudge_default"] == {"found": True, "value": {"name": "Jörg"}}
+    assert part["get_category"] == {"found": True, "value": "other"}
+    assert part["get_missing"] == {"found": False}
+    assert part["get_null"] == {"found": True, "value": None}
+    assert part["mget"]["results"] == [part["get"], {"found": False}, {"found": True, "value": "other"}]
+    assert part["mget_many"]["results"] == [{"found": False}] * 100
+    assert part["setnx"] == {"acquired": True}
+    assert part["setnx_held"] == {"acquired": False, "existing": "me"}
+    assert (part["incr"], part["incr_down"]) == ({"value": 5}, {"value": 3})
+    assert (part["delete"], part["delete_again"]) == ({"deleted": True}, {"deleted": False})
+    assert part.refused("incr_text")[0] == 409
+    for call in ("ttl_short", "ttl_long"):
+        status, code, text = part.refused(call)
+        assert (status, code) == (400, "validation")
+        assert "ttl" in text
+
+
+def test_cache_hashes(said: dict[str, Any]) -> None:
+    part = Part(said["cache"])
+    assert (part["hset"], part["hset_again"]) == ({"set": True}, {"set": False})
+    assert part["hget"] == {"found": True, "value": {"n": 1}}
+    assert part["hget_missing"] == {"found": False}
+    assert part["hgetall"] == {"found": True, "fields": {"email": {"n": 1}}}
+    assert part["hgetall_missing"] == {"found": False}
+    assert (part["hdel"], part["hdel_again"]) == ({"deleted": True}, {"deleted": False})
+
+
+def test_cache_keys_are_listed_in_pages_until_the_cursor_is_falsy(said: dict[str, Any]) -> None:
+    part = Part(said["cache"])
+    assert sorted(part["list"]["keys"]) == ["compat:1", "compat:null"]
+    assert part["list"]["count"] == 2
+    pages = part["pages"]
+    assert sorted(key for page in pages for key in page["keys"]) == [f"page:{n}" for n in range(7)]
+    assert all(page["count"] == len(page["keys"]) <= 3 for page in pages)
+    assert not pages[-1]["cursor"]
+
+
+def test_health(said: dict[str, Any]) -> None:
+    part = Part(said["health"])
+    assert part["ping"] == {"status": "ok"}
+    assert part["warmup"]["status"] == "ok"
+    assert part["string_form"]["status"] == "healthy"
+    assert part["string_form"]["services"]["orchestrator"]["engines"].keys() == {"postgres", "redis"}
+
+
+def test_tokens_are_minted_and_verified(said: dict[str, Any]) -> None:
+    part = Part(said["auth"])
+    assert part["jwks"]["keys"][0].keys() >= {"kty", "kid", "n", "e"}
+    assert part["validate"]["sub"] == "service:root"
+    assert "aud" not in part["validate"]
+    assert part["self"]["access_token"].count(".") == 2
+    assert part["mint"].keys() == {"access_token", "token_type", "expires_in"}
+    assert part["public_key"]["public_key"].startswith("-----BEGIN PUBLIC KEY-----")
+
+
+def test_what_the_server_does_not_have_is_a_4xx_that_the_client_can_read(said: dict[str, Any]) -> None:
+    part = Part(said["unknown"])
+    assert part.refused("get")[:2] == (404, "unknown_route")
+    assert part.refused("put")[:2] == (405, "method_not_allowed")
+    assert part.refused("user_token")[:2] == (401, "token_invalid")
+
+
+# --- the first call
+
+
+def requests_of(live: Live, operation: str, status: int) -> int:
+    with urllib.request.urlopen(f"{live.url}/metrics") as answer:
+        shown = answer.read().decode()
+    wanted = rf'dominus_requests_total{{operation="{operation}",service="\w+",status="{status}"}} (\d+)'
+    found = re.search(wanted, shown)
+    return int(found[1]) if found else 0
+
+
+@pytest.fixture(scope="module")
+def short_lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with running(tmp_path_factory.mktemp("short") / "home", TOKEN_LIFETIME="60") as found:
+        yield found
+
+
+def test_ten_first_calls_at_once_get_through(live: Live, published_python: Path) -> None:
+    before = [requests_of(live, name, 200) for name in ("health.check", "auth.self")]
+    found = run(published_python, live.url, live.psk, "first_calls")
+    assert Part(found["first_calls"])["ten"] == [{"found": False}] * 10
+    after = [requests_of(live, name, 200) for name in ("health.check", "auth.self")]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [10, 10]
+
+
+def test_a_token_is_used_again_unless_it_ends_within_a_minute(
+    live: Live, short_lived: Live, published_python: Path
+) -> None:
+    mints: list[int] = []
+    for server in (live, short_lived):
+        before = requests_of(server, "auth.self", 200)
+        found = run(published_python, server.url, server.psk, "three_calls")
+        assert Part(found["three_calls"])["three"] == [{"found": False}] * 3
+        mints.append(requests_of(server, "auth.self", 200) - before)
+    assert mints == [1, 3]
+
+
+def test_a_wrong_token_is_refused_three_times_and_then_given_up(live: Live, published_python: Path) -> None:
+    before = requests_of(live, "auth.self", 401)
+    call = run(published_python, live.url, "w" * 43, "refused")["refused"]["call"]
+    assert call["error"] == "RuntimeError"
+    assert "401" in call["message"]
+    assert requests_of(live, "auth.self", 401) - before == 3
+
+
+def test_a_token_too_short_is_refused_by_the_client_itself(live: Live, published_python: Path) -> None:
+    before = requests_of(live, "health.check", 200)
+    call = run(published_python, live.url, "short", "refused")["refused"]["call"]
+    assert (call["error"], call["message"]) == ("RuntimeError", "Invalid token format")
+    assert requests_of(live, "health.check", 200) == before
+
+
+def test_a_server_that_is_away_is_unhealthy_to_the_client(published_python: Path) -> None:
+    call = run(published_python, "http://127.0.0.1:9", "w" * 43, "refused")["refused"]["call"]
+    assert call["error"] == "RuntimeError"
+    assert "unhealthy" in call["message"].lower()
