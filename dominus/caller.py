@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dominus.errors import AuthorizationError
+
 if TYPE_CHECKING:
     import httpx
 
@@ -118,6 +120,12 @@ class Caller:
         lines: Lines | None = None,
     ) -> Data:
         """Send an operation and return its data."""
+        if self.user_token is not None and op.auth.value == "psk":
+            raise AuthorizationError(
+                f"{op.name} is the service's to call, not a user's",
+                endpoint=op.name,
+                hint="call it on the client itself, not on as_user(...)",
+            )
         pipeline = await self.core.pipeline()
         user_token = self.user_token if op.auth.value == "token" else None
         return await pipeline.call(op, request, timeout=timeout, user_token=user_token, lines=lines)

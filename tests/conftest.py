@@ -61,7 +61,13 @@ async def make_rig() -> AsyncIterator[MakeRig]:
     def make(*steps: Any, auto: bool = True, client: dict[str, Any] | None = None, **options: Any) -> Rig:
         clock = MovableClock(auto=auto)
         server = ScriptedTransport(*steps, **options)
-        given: dict[str, Any] = {"url": URL, "token": TOKEN, "transport": server, "clock": clock, **(client or {})}
+        given: dict[str, Any] = {
+            "url": URL,
+            "token": TOKEN,
+            "transport": server,
+            "clock": clock,
+            **(client or {}),
+        }
         made.append(Dominus(**given))
         return Rig(made[-1], server, clock)
 

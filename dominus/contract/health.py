@@ -19,7 +19,7 @@ class EngineHealth(TypedDict):
 
 
 class Health(TypedDict):
-    """`status` is `ok`, `degraded` (some engine failed) or `failed` (all did)."""
+    """`status` is `ok`, or `degraded` when some engine failed; when all did, the answer is a 503."""
 
     status: str
     version: NotRequired[str]

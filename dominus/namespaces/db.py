@@ -34,7 +34,7 @@ class Db(Namespace):
 
     A value may be a scalar, None (IS NULL), a list (any of), or a dict of operators: `eq`, `ne`, `gt`, `gte`, `lt`,
     `lte`, `like`, `ilike`, `contains`, `is_null`, `between`, `in`, `not_in`. `{"or": [{...}, {...}]}` groups.
-    Every method takes `reason=` and `actor=`, which secure tables ask for and the audit trail keeps.
+    Every method takes `reason=` and `actor=`: they are for secure tables, others take no notice of them.
     """
 
     async def schemas(self, *, timeout: float | None = None) -> list[str]:
@@ -391,7 +391,8 @@ class Db(Namespace):
             timeout: seconds for the whole call; 300 without it, since it may carry millions of rows.
 
         Raises:
-            ValidationError: a row is wrong; the message says which. Nothing was stored.
+            ValidationError: a row is wrong; the message names its line where it is no JSON object, else the column
+                or the value. Nothing was stored.
             ConflictError: a unique value is there already. Nothing was stored.
         """
         request = scribe.BulkInsertRequest(schema_=schema, table=table, reason=reason or None, actor=actor)

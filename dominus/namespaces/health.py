@@ -16,7 +16,7 @@ class Health(Namespace):
         """Ask the orchestrator for itself and every engine.
 
         Returns:
-            `{"status": "ok" | "degraded" | "failed", "version", "engines": {name: {"status", "latency_ms"}}}`
+            `{"status": "ok" | "degraded", "version", "engines": {name: {"status", "latency_ms"}}}`
 
         Raises:
             ServiceError: no engine answers.

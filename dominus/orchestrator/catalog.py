@@ -53,7 +53,7 @@ SELECT r.oid::int8 AS oid, r.relkind::text AS relkind, (
     'is_array', t.typcategory = 'A', 'is_nullable', NOT b.needs_value,
     'is_generated', a.attgenerated <> '', 'identity', a.attidentity,
     'default', CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
-    'is_primary_key', a.attnum = ANY (p.indkey)
+    'is_primary_key', coalesce(a.attnum = ANY (p.indkey), false)
   ) ORDER BY a.attnum), '[]')
   FROM pg_catalog.pg_attribute a
   JOIN base b ON b.attnum = a.attnum

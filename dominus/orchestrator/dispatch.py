@@ -121,7 +121,7 @@ class Dispatcher:
         exchange.operation = match.operations[0]
         await self._authenticate(exchange, match.operations[0].auth)
         data = await self._in_time(exchange, match)
-        types = data.types if isinstance(data, RawJson) and exchange.dialect is Dialect.JSON else None
+        types = data.types if isinstance(data, RawJson) else None
         document = data if isinstance(data, RawJson) else _to_json(data)
         if exchange.operation.is_plain:
             exchange.dialect = Dialect.JSON

@@ -43,7 +43,7 @@ def order_by(table: Table, request: QueryRequest) -> str:
     orders = [request.sort_order] if isinstance(request.sort_order, str) else request.sort_order
     if len(orders) == 1:
         orders = orders * max(len(names), 1)
-    if len(orders) != len(names) and (names or not orders):
+    if not orders or (names and len(orders) != len(names)):
         raise ValidationError(
             f"sort_order has {len(orders)} entries, sort_by has {len(names)}", code="invalid_sort"
         )

@@ -23,7 +23,7 @@ _TOKEN = re.compile(
     r"""\s*(?:
       (?P<string>(?<![\w&"$])'(?:[^']|'')*')
     | (?P<quoted>(?<![\w&])"(?:[^"]|"")+")
-    | (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.]))
+    | (?P<number>[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![\w.]))
     | (?P<name>[^\W\d]\w*)
     | (?P<operator>::|[-+*/<>=~!@\#%^&|?]+)
     | (?P<mark>[()\[\],.:])
@@ -184,6 +184,9 @@ class _Reader:
     def _check(self, token: _Token, before: _Token | None) -> None:
         if token.word in _STATEMENTS:
             raise self.refused(f"{token.word.upper()} is not allowed in an expression")
+        if token.text == "." and before is not None and before.text in (")", "]"):
+            # PostgreSQL reads (x).f as f(x) too, for any function f.
+            raise self.refused("a dot after a parenthesis or bracket is not allowed")
         following = self._tokens[self._at + 1].text if self._at + 1 < len(self._tokens) else ""
         if following == "." and token.name and is_system_schema(token.name):
             raise self.refused(f"the schema {token.name!r} is the system's")

@@ -34,6 +34,8 @@ from dominus.transport.wire import Wire, checked, wrong_shape
 __all__ = ["Pipeline"]
 
 Data = TypeVar("Data")
+HANGING_SECONDS = 5.0
+"""An attempt that a deadline ended after so long counts against the service; a shorter one tells nothing."""
 MAX_DEADLINE_SECONDS = 86_400.0
 """What a server is told of a deadline without end."""
 
@@ -114,8 +116,11 @@ class Pipeline:
         except TimeoutError as error:
             if isinstance(error, DominusError) or not scope.expired():
                 raise
+            cause = shared.last_failure
             raise DominusTimeoutError(
-                f"no answer within {limit:g} s", endpoint=op.name, attempts=call.attempts
+                f"no answer within {limit:g} s" + (f"; the last try failed: {cause}" if cause else ""),
+                endpoint=op.name,
+                attempts=call.attempts,
             ) from None
 
     def _limit(self, op: Operation[Any, Any], timeout: float | None, was_cold: bool) -> float:
@@ -199,6 +204,7 @@ class Pipeline:
         if wait is not None:
             raise Failure(_open(call.op, wait), is_final=True)
         shared.attempts += 1
+        sent_at = self._clock.monotonic()
         try:
             answer = await self._wire.send(self._outgoing(call, bearer))
             data = self._decoded(call.op, answer.body)
@@ -215,10 +221,13 @@ class Pipeline:
                 breaker.success()
             else:
                 breaker.abandon()
-            shared.last_used = self._clock.monotonic()
+            shared.failed(self._clock.monotonic(), failure.error.message)
             raise
         except BaseException:
-            breaker.abandon()
+            if self._clock.monotonic() - sent_at >= HANGING_SECONDS:
+                breaker.failure()
+            else:
+                breaker.abandon()
             raise
         breaker.success()
         shared.succeeded(self._clock.monotonic())

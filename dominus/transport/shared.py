@@ -66,6 +66,8 @@ class Shared:
     last_success: float | None = None
     last_used: float | None = None
     is_cold_logged: bool = False
+    last_failure: str | None = None
+    """Why the latest attempt failed; None after a success."""
 
     def breaker(self, service: str) -> Breaker:
         """Return the breaker of a service."""
@@ -88,7 +90,13 @@ class Shared:
         """Note an answer."""
         self.last_success = self.last_used = now
         self.is_cold_logged = False
+        self.last_failure = None
         self.budget.earn()
+
+    def failed(self, now: float, reason: str) -> None:
+        """Note a failed attempt."""
+        self.last_used = now
+        self.last_failure = reason
 
     def tell_cold_start(self, attempt: int, waited: float, reason: str) -> None:
         """Log once that a server is waited for, and call the progress hook every time."""

@@ -20,11 +20,15 @@ class Exchange:
     body: bytes
     writer: asyncio.StreamWriter
 
-    async def answer(self, data: object, status: int = 200, *, headers: str = "dominus-wire: json\r\n") -> None:
+    async def answer(
+        self, data: object, status: int = 200, *, headers: str = "dominus-wire: json\r\n"
+    ) -> None:
         await self.send(json.dumps({"success": True, "data": data}).encode(), status, headers=headers)
 
     async def send(self, body: bytes, status: int = 200, *, headers: str = "") -> None:
-        self.writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body)
+        self.writer.write(
+            f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body
+        )
         await self.writer.drain()
 
     def hang_up(self) -> None:
@@ -48,7 +52,10 @@ class RawServer:
             while (exchange := await _read(reader, writer)) is not None:
                 if exchange.path == "/api/warden/mint":
                     self.mint_count += 1
-                    await exchange.answer({"access_token": f"token-{self.mint_count}", "expires_in": 900}, headers=self.mint_headers)
+                    await exchange.answer(
+                        {"access_token": f"token-{self.mint_count}", "expires_in": 900},
+                        headers=self.mint_headers,
+                    )
                     continue
                 self.seen.append(exchange)
                 step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
@@ -81,7 +88,7 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> E
 async def raw_server(*script: Answer, is_foreign: bool = False) -> AsyncIterator[RawServer]:
     server = RawServer(list(script), mint_headers="" if is_foreign else "dominus-wire: json\r\n")
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.url = "http://127.0.0.1:{}".format(listener.sockets[0].getsockname()[1])
+    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     try:
         yield server
     finally:

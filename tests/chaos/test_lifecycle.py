@@ -163,7 +163,9 @@ async def test_four_threads_with_a_loop_each_share_statistics_and_nothing_that_i
         await client.aclose()
 
 
-async def test_the_singleton_reads_the_environment_at_its_first_call_and_anew_after_aclose(monkeypatch: pytest.MonkeyPatch):
+async def test_the_singleton_reads_the_environment_at_its_first_call_and_anew_after_aclose(
+    monkeypatch: pytest.MonkeyPatch,
+):
     async with raw_server(HIT) as first, raw_server(answers({"found": True, "value": 8})) as second:
         monkeypatch.setenv("DOMINUS_TOKEN", TOKEN)
         monkeypatch.setenv("DOMINUS_BASE_URL", first.url)

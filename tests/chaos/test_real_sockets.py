@@ -39,7 +39,9 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("broken", [hang_up, half_an_answer, garbage])
-async def test_a_write_that_may_have_arrived_is_not_sent_again_to_a_foreign_server(broken: Callable[[Exchange], Awaitable[None]]):
+async def test_a_write_that_may_have_arrived_is_not_sent_again_to_a_foreign_server(
+    broken: Callable[[Exchange], Awaitable[None]],
+):
     async with raw_server(broken, STORED, is_foreign=True) as server, client_of(server) as client:
         with pytest.raises(DominusConnectionError, match="broke before the answer"):
             await client.redis.set("k", 1)
@@ -47,7 +49,9 @@ async def test_a_write_that_may_have_arrived_is_not_sent_again_to_a_foreign_serv
 
 
 @pytest.mark.parametrize("broken", [hang_up, half_an_answer, garbage])
-async def test_a_write_is_sent_again_under_the_same_key_to_a_server_that_keeps_keys(broken: Callable[[Exchange], Awaitable[None]]):
+async def test_a_write_is_sent_again_under_the_same_key_to_a_server_that_keeps_keys(
+    broken: Callable[[Exchange], Awaitable[None]],
+):
     async with raw_server(broken, STORED) as server, client_of(server) as client:
         assert await client.redis.set("k", 1) is True
         first, second = server.seen
@@ -74,7 +78,7 @@ async def test_a_kept_connection_that_the_server_closed_is_no_error_for_a_read()
 async def test_refused_connections_never_left_and_are_tried_again():
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
-        url = "http://127.0.0.1:{}".format(holder.getsockname()[1])
+        url = f"http://127.0.0.1:{holder.getsockname()[1]}"
         async with Dominus(url, TOKEN, cold_start_timeout=0) as client:
             with pytest.raises(DominusConnectionError, match="was not reached") as caught:
                 await client.redis.set("k", 1)
@@ -108,13 +112,15 @@ async def test_plain_http_on_an_https_url_is_a_typed_error():
         writer.close()
 
     async with await asyncio.start_server(speak_plainly, "127.0.0.1", 0) as listener:
-        url = "https://127.0.0.1:{}".format(listener.sockets[0].getsockname()[1])
+        url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         async with Dominus(url, TOKEN, cold_start_timeout=0) as client:
             with pytest.raises(DominusConnectionError, match="not reached"):
                 await client.redis.get("k", timeout=10)
 
 
-async def test_an_answer_without_end_is_left_at_the_limit_and_its_connection_closed(monkeypatch: pytest.MonkeyPatch):
+async def test_an_answer_without_end_is_left_at_the_limit_and_its_connection_closed(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setenv("DOMINUS_MAX_RESPONSE_BYTES", "100000")
 
     async def endless(exchange: Exchange) -> None:
@@ -242,7 +248,9 @@ async def test_an_iterator_is_not_sent_again_after_a_401_with_half_its_rows_miss
 
 
 @pytest.mark.parametrize("source", [lambda rows: rows, iter], ids=["list", "iterator"])
-async def test_a_wrong_row_in_a_stream_is_a_validation_error_that_names_it(source: Callable[[list[Any]], Any]):
+async def test_a_wrong_row_in_a_stream_is_a_validation_error_that_names_it(
+    source: Callable[[list[Any]], Any],
+):
     async with raw_server(INSERTED) as server, client_of(server) as client:
         with pytest.raises(ValidationError, match=r"rows\[1\]\.n"):
             await client.db.bulk_insert("t", source([{"n": 1}, {"n": float("nan")}]))

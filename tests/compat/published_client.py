@@ -8,8 +8,9 @@ import json
 import sys
 from importlib.metadata import version
 
-from dominus import dominus
 from dominus.helpers import core
+
+from dominus import dominus
 
 
 async def outcome(call):

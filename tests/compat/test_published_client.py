@@ -21,6 +21,8 @@ import pytest
 from live_support import Live, live, running
 
 __all__ = ["live"]
+# Making the environment takes 10 to 20 s, over a slow network more.
+pytestmark = pytest.mark.timeout(300)
 
 PACKAGES = ["dominus-sdk-python==2.5.1", "pyjwt[crypto]"]
 SCRIPT = Path(__file__).with_name("published_client.py")
@@ -63,9 +65,11 @@ def install(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def published_python(pytestconfig: pytest.Config) -> Path:
+def published_python(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment that has the published client, made at its first use and kept."""
-    folder = Path(VENV) if VENV else Path(pytestconfig.cache.mkdir("compat")) / "venv"
+    cache = getattr(pytestconfig, "cache", None)
+    kept = cache.mkdir("compat") if cache else tmp_path_factory.mktemp("compat")
+    folder = Path(VENV) if VENV else kept / "venv"
     if not is_ready(folder):
         install(folder)
     return python_of(folder)

@@ -22,6 +22,7 @@ CIRCULAR: dict[str, Any] = {}
 CIRCULAR["self"] = CIRCULAR
 CIRCULAR_LIST: list[Any] = []
 CIRCULAR_LIST.append(CIRCULAR_LIST)
+NAIVE = dt.datetime(2026, 1, 1)  # noqa: DTZ001 - what is tested
 LONE = "\ud800"
 LONG = "k" * 10_000
 
@@ -58,7 +59,10 @@ BAD: dict[str, tuple[Call, str]] = {
     "value: infinity inside": (lambda d: d.redis.set("k", {"a": [1, float("inf")]}), r"value\.a\[1\]: inf"),
     "value: NaN in a model": (lambda d: d.redis.set("k", Model(price=float("nan"))), "nan"),
     "value: Decimal NaN": (lambda d: d.redis.set("k", Decimal("NaN")), "value: "),
-    "value: naive datetime": (lambda d: d.redis.set("k", {"at": dt.datetime(2026, 1, 1)}), r"value\.at: .*time zone"),  # noqa: DTZ001
+    "value: naive datetime": (
+        lambda d: d.redis.set("k", {"at": NAIVE}),
+        r"value\.at: .*time zone",
+    ),
     "value: circular dict": (lambda d: d.redis.set("k", CIRCULAR), "value.*contains itself"),
     "value: circular list": (lambda d: d.redis.set("k", CIRCULAR_LIST), "value.*contains itself"),
     "value: circular dataclass": (lambda d: d.redis.set("k", KNOT), "value.*contains itself"),
@@ -87,7 +91,7 @@ BAD: dict[str, tuple[Call, str]] = {
     "schema: 10,000": (lambda d: d.db.query("t", schema=LONG), "schema: "),
     "filters: list": (lambda d: d.db.query("t", filters=[1]), "filters"),  # type: ignore[arg-type]
     "filters: NaN": (lambda d: d.db.query("t", filters={"a": {"gt": float("nan")}}), r"filters\.a\.gt"),
-    "filters: naive": (lambda d: d.db.query("t", filters={"at": dt.datetime(2026, 1, 1)}), r"filters\.at"),  # noqa: DTZ001
+    "filters: naive": (lambda d: d.db.query("t", filters={"at": NAIVE}), r"filters\.at"),
     "limit: 0": (lambda d: d.db.query("t", limit=0), "limit: "),
     "limit: too large": (lambda d: d.db.query("t", limit=10_001), "limit: "),
     "offset: negative": (lambda d: d.db.query("t", offset=-1), "offset: "),
@@ -97,7 +101,10 @@ BAD: dict[str, tuple[Call, str]] = {
     "data: list": (lambda d: d.db.insert("t", [1]), "data: "),  # type: ignore[arg-type]
     "data: number as a column": (lambda d: d.db.insert("t", {5: 1}), "data"),  # type: ignore[dict-item]
     "data: NaN": (lambda d: d.db.insert("t", {"a": float("nan")}), r"data\.a"),
-    "data: naive": (lambda d: d.db.update("t", {"at": dt.datetime(2026, 1, 1)}, filters={"id": 1}), r"data\.at"),  # noqa: DTZ001
+    "data: naive": (
+        lambda d: d.db.update("t", {"at": NAIVE}, filters={"id": 1}),
+        r"data\.at",
+    ),
     "data: circular": (lambda d: d.db.insert("t", {"a": CIRCULAR}), r"data\.a"),
     "update: no filters": (lambda d: d.db.update("t", {"a": 1}), "filters.*all rows"),
     "delete: empty filters": (lambda d: d.db.delete("t", filters={}), "filters.*all rows"),
@@ -171,7 +178,9 @@ async def test_a_wrong_secret_value_is_never_repeated_in_the_error(make_rig: Mak
         ({"url": URL, "token": TOKEN, "environment": "prödüction"}, ValidationError, "ENVIRONMENT"),
     ],
 )
-async def test_a_client_that_is_set_up_wrong_says_what_to_set(given: dict[str, Any], kind: type[DominusError], words: str):
+async def test_a_client_that_is_set_up_wrong_says_what_to_set(
+    given: dict[str, Any], kind: type[DominusError], words: str
+):
     requests: list[httpx.Request] = []
 
     def note(request: httpx.Request) -> httpx.Response:
@@ -200,7 +209,9 @@ async def test_a_wrong_variable_is_named_and_its_value_is_not_shown(monkeypatch:
     assert "s3cret" not in str(caught.value)
 
 
-async def test_plain_http_to_another_machine_is_warned_of(caplog: pytest.LogCaptureFixture, make_rig: MakeRig):
+async def test_plain_http_to_another_machine_is_warned_of(
+    caplog: pytest.LogCaptureFixture, make_rig: MakeRig
+):
     rig = make_rig(ok({"found": False}), client={"url": "http://dominus.test"})
     await rig.client.redis.get("k")
     assert "plain http" in caplog.text

@@ -208,7 +208,11 @@ async def test_a_4xx_ends_a_row_of_failures(make_rig: MakeRig):
     assert rig.breaker() == "closed"
 
 
-@pytest.mark.parametrize("broken_wire", [raises(httpx.ConnectError("no")), raises(httpx.ReadError("no")), raises(httpx.ReadTimeout("no"))], ids=str)
+@pytest.mark.parametrize(
+    "broken_wire",
+    [raises(httpx.ConnectError("no")), raises(httpx.ReadError("no")), raises(httpx.ReadTimeout("no"))],
+    ids=str,
+)
 async def test_broken_connections_count(make_rig: MakeRig, broken_wire: object):
     rig = make_rig(default=broken_wire)
     await rig.warm_up()
@@ -219,7 +223,9 @@ async def test_broken_connections_count(make_rig: MakeRig, broken_wire: object):
 
 
 async def test_a_token_that_is_known_lets_other_services_work_while_the_mint_is_down(make_rig: MakeRig):
-    rig = make_rig(token_lifetime=900, mints=(ok({"access_token": "first", "expires_in": 900}), *[failure(500)] * 40))
+    rig = make_rig(
+        token_lifetime=900, mints=(ok({"access_token": "first", "expires_in": 900}), *[failure(500)] * 40)
+    )
     await rig.warm_up()
     warden = rig.shared.breaker("warden")
     for _ in range(THRESHOLD):

@@ -24,7 +24,16 @@ def load(error_rate: float, *, calls: int = 20_000, seed: int = 7) -> float:
             if rng.random() >= error_rate:
                 budget.earn()
                 break
-            step = decide(failed, Facts(attempt, Retry.READ, True, True, 30.0, 0.0, rng.random()), policy)
+            facts = Facts(
+                attempt=attempt,
+                retry=Retry.READ,
+                keeps_keys=True,
+                is_replayable=True,
+                left=30.0,
+                cold_left=0.0,
+                jitter=rng.random(),
+            )
+            step = decide(failed, facts, policy)
             if not isinstance(step, Again) or not budget.spend():
                 break
             attempt += 1

@@ -26,7 +26,9 @@ BUDGET = 500.0
 
 
 @pytest.mark.parametrize("sign", SIGNS, ids=str)
-async def test_it_is_waited_for_far_beyond_four_attempts(make_rig: MakeRig, sign: str, caplog: pytest.LogCaptureFixture):
+async def test_it_is_waited_for_far_beyond_four_attempts(
+    make_rig: MakeRig, sign: str, caplog: pytest.LogCaptureFixture
+):
     told: list[ColdStart] = []
     rig = make_rig(HIT, mints=(SIGNS[sign],) * 12, client={"on_cold_start": told.append})
     with caplog.at_level(logging.INFO, logger="dominus"):

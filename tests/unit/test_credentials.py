@@ -80,8 +80,12 @@ async def test_after_the_refresh_calls_use_the_new_token(make_rig: MakeRig):
     assert len(rig.server.mints) == 2
 
 
-async def test_a_failed_refresh_is_logged_and_the_old_token_still_serves(make_rig: MakeRig, caplog: pytest.LogCaptureFixture):
-    rig = make_rig(default=HIT, mints=(ok({"access_token": "old", "expires_in": 900}), failure(403, "not now")))
+async def test_a_failed_refresh_is_logged_and_the_old_token_still_serves(
+    make_rig: MakeRig, caplog: pytest.LogCaptureFixture
+):
+    rig = make_rig(
+        default=HIT, mints=(ok({"access_token": "old", "expires_in": 900}), failure(403, "not now"))
+    )
     await rig.client.redis.get("k")
     await rig.clock.advance(800)
     assert await rig.client.redis.get("k") == 7

@@ -57,7 +57,12 @@ async def test_it_covers_the_mint(make_rig: MakeRig):
 
 
 async def test_it_covers_retries_and_sleeping(make_rig: MakeRig):
-    rig = make_rig(failure(503, headers={"Retry-After": "0.9"}), failure(503, headers={"Retry-After": "0.9"}), hang(), auto=False)
+    rig = make_rig(
+        failure(503, headers={"Retry-After": "0.9"}),
+        failure(503, headers={"Retry-After": "0.9"}),
+        hang(),
+        auto=False,
+    )
     await rig.warm_up()
     error = await ends_after(rig, rig.client.redis.get("k", timeout=2.0), 2.0)
     assert error.attempts == 3
@@ -75,8 +80,19 @@ async def test_a_block_bounds_its_calls_together(make_rig: MakeRig):
     await ends_after(rig, two_calls(), 2.0)
 
 
-@pytest.mark.parametrize(("outer", "inner", "timeout", "expected"), [(2.0, 5.0, None, 2.0), (5.0, 2.0, None, 2.0), (5.0, 4.0, 1.0, 1.0), (1.0, 4.0, 9.0, 1.0), (90.0, 80.0, None, 30.0)])
-async def test_of_nested_deadlines_the_nearest_counts(make_rig: MakeRig, outer: float, inner: float, timeout: float | None, expected: float):
+@pytest.mark.parametrize(
+    ("outer", "inner", "timeout", "expected"),
+    [
+        (2.0, 5.0, None, 2.0),
+        (5.0, 2.0, None, 2.0),
+        (5.0, 4.0, 1.0, 1.0),
+        (1.0, 4.0, 9.0, 1.0),
+        (90.0, 80.0, None, 30.0),
+    ],
+)
+async def test_of_nested_deadlines_the_nearest_counts(
+    make_rig: MakeRig, outer: float, inner: float, timeout: float | None, expected: float
+):
     rig = make_rig(hang(), auto=False)
     await rig.warm_up()
 
@@ -110,7 +126,9 @@ async def test_a_block_that_is_spent_sends_nothing(make_rig: MakeRig):
 
 
 async def test_the_server_is_told_what_is_left_and_it_shrinks(make_rig: MakeRig):
-    rig = make_rig(failure(503, headers={"Retry-After": "4"}), failure(503, headers={"Retry-After": "4"}), HIT)
+    rig = make_rig(
+        failure(503, headers={"Retry-After": "4"}), failure(503, headers={"Retry-After": "4"}), HIT
+    )
     await rig.warm_up()
     await rig.client.redis.get("k", timeout=10.0)
     assert [call.headers["dominus-deadline-ms"] for call in rig.server.calls] == ["10000", "6000", "2000"]

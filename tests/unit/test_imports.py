@@ -19,7 +19,19 @@ HEAVY = {
     "pydantic", "pydantic_core", "pydantic_settings", "redis", "rich", "starlette", "typer", "uvicorn", "uvloop", "yarl", "pytest",
 }  # fmt: skip
 # httpx loads rich for its command line wherever it is installed.
-SERVER = HEAVY - {"rich", "aiohttp", "cryptography", "httpx", "jwt", "pydantic", "pydantic_core", "pydantic_settings", "yarl", "bcrypt", "httpx_aiohttp"}
+SERVER = HEAVY - {
+    "rich",
+    "aiohttp",
+    "cryptography",
+    "httpx",
+    "jwt",
+    "pydantic",
+    "pydantic_core",
+    "pydantic_settings",
+    "yarl",
+    "bcrypt",
+    "httpx_aiohttp",
+}
 
 
 def loaded_by(code: str) -> set[str]:
@@ -29,7 +41,16 @@ def loaded_by(code: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("code", ["import dominus", "from dominus import *", "from dominus import dominus; repr(dominus); dominus.deadline", "import dominus.testing.plugin", "import dominus.testing"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import dominus",
+        "from dominus import *",
+        "from dominus import dominus; repr(dominus); dominus.deadline",
+        "import dominus.testing.plugin",
+        "import dominus.testing",
+    ],
+)
 def test_import_dominus_loads_nothing_heavy(code: str):
     if "plugin" in code:
         # pytest itself, and pytest-asyncio, are there in any run that loads the plugin.
@@ -82,8 +103,27 @@ LAYERS: dict[str, set[str]] = {
     "client": {"caller", "names", "namespaces", "transport", "contract", "settings"},
     "__init__": {"client"},
     "orchestrator": {"contract", "crypto"},
-    "testing": {"client", "caller", "transport", "contract", "settings", "orchestrator", "crypto", "__init__"},
-    "cli": {"orchestrator", "client", "contract", "crypto", "settings", "names", "testing", "__init__", "transport"},
+    "testing": {
+        "client",
+        "caller",
+        "transport",
+        "contract",
+        "settings",
+        "orchestrator",
+        "crypto",
+        "__init__",
+    },
+    "cli": {
+        "orchestrator",
+        "client",
+        "contract",
+        "crypto",
+        "settings",
+        "names",
+        "testing",
+        "__init__",
+        "transport",
+    },
 }
 EVERYBODY = {"errors", "result", "_version"}
 DOORS = {("transport/runtime.py", "dominus.orchestrator.embedded")}
@@ -137,17 +177,25 @@ def test_imports_run_one_way(file: Path):
 
 def test_the_door_to_the_orchestrator_is_opened_lazily():
     tree = ast.parse((ROOT / "transport/runtime.py").read_text(encoding="utf-8"))
-    assert not [node for node in tree.body if isinstance(node, ast.ImportFrom) and "orchestrator" in (node.module or "")]
+    assert not [
+        node
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and "orchestrator" in (node.module or "")
+    ]
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if "cli" not in file.parts], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if "cli" not in file.parts], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_all_is_sorted_and_names_only_what_is_there(file: Path):
     name = ".".join(["dominus", *file.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
     module = importlib.import_module(name)
     exported = getattr(module, "__all__", None)
     if exported is None:
         return
-    assert list(exported) == sorted(exported, key=lambda text: (not text.isupper(), not text[:1].isupper(), text)) or list(exported) == sorted(exported)
+    assert list(exported) == sorted(
+        exported, key=lambda text: (not text.isupper(), not text[:1].isupper(), text)
+    ) or list(exported) == sorted(exported)
     for entry in exported:
         getattr(module, entry)
 

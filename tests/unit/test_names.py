@@ -40,14 +40,18 @@ async def test_a_call_by_name_is_the_method_call(make_rig: MakeRig):
     assert rig.server.calls[1].body["ttl_seconds"] == 60
 
 
-@pytest.mark.parametrize(("wrong", "near"), [("redis.gett", "redis.get"), ("secret.get", "secrets.get"), ("db.qeury", "db.query")])
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("redis.gett", "redis.get"), ("secret.get", "secrets.get"), ("db.qeury", "db.query")]
+)
 async def test_an_unknown_name_suggests_the_nearest(wrong: str, near: str):
     with pytest.raises(ValidationError) as caught:
         await Dominus()(wrong)
     assert near in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["", "redis", "redis.__class__", "aclose", "_caller.core", "redis._call", "__init__"])
+@pytest.mark.parametrize(
+    "name", ["", "redis", "redis.__class__", "aclose", "_caller.core", "redis._call", "__init__"]
+)
 async def test_only_operations_can_be_named(name: str):
     with pytest.raises(ValidationError, match="no operation"):
         await Dominus()(name)

@@ -74,7 +74,10 @@ YES, NO = True, False
         (CUT_OFF, facts(retry=Retry.KEYED, keeps_keys=False), NO),
         # The statuses of the architecture, and no other.
         *[(status(code), facts(), YES) for code in (408, 425, 429, 500, 502, 503, 504)],
-        *[(status(code), facts(), NO) for code in (400, 401, 403, 404, 405, 409, 410, 413, 418, 422, 501, 505)],
+        *[
+            (status(code), facts(), NO)
+            for code in (400, 401, 403, 404, 405, 409, 410, 413, 418, 422, 501, 505)
+        ],
         *[(status(code), facts(retry=Retry.KEYED, keeps_keys=False), NO) for code in (429, 500, 503)],
         *[(status(code), facts(retry=Retry.NEVER), NO) for code in (429, 500, 503)],
         # Four attempts in all.
@@ -100,7 +103,9 @@ def test_the_decision_table(failed: Failure, given: Facts, is_repeated: bool):
     assert isinstance(decide(failed, given, POLICY), Again if is_repeated else Stop)
 
 
-@pytest.mark.parametrize(("attempt", "ceiling"), [(1, 0.05), (2, 0.1), (3, 0.2), (7, 3.2), (8, 5.0), (500, 5.0)])
+@pytest.mark.parametrize(
+    ("attempt", "ceiling"), [(1, 0.05), (2, 0.1), (3, 0.2), (7, 3.2), (8, 5.0), (500, 5.0)]
+)
 def test_back_off_is_full_jitter_up_to_a_doubling_ceiling(attempt: int, ceiling: float):
     policy = Policy(max_attempts=1000)
     for jitter in (0.0, 0.5, 1.0):
@@ -125,7 +130,17 @@ def test_a_cold_start_charges_no_budget_and_an_ordinary_failure_does():
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("7", 7.0), ("0.5", 0.5), ("0", 0.0), ("-3", 0.0), ("999999999", 86_400.0), ("soon", None), ("", None), (None, None), ("nan", None)],
+    [
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("0", 0.0),
+        ("-3", 0.0),
+        ("999999999", 86_400.0),
+        ("soon", None),
+        ("", None),
+        (None, None),
+        ("nan", None),
+    ],
 )
 def test_retry_after_in_seconds(header: str | None, seconds: float | None):
     assert parse_retry_after(header) == seconds
@@ -158,7 +173,9 @@ async def test_a_retryable_status_is_repeated_until_it_works(make_rig: MakeRig, 
     assert rig.client.stats()["retries"] == 1
 
 
-@pytest.mark.parametrize(("code", "kind"), [(404, NotFoundError), (409, ConflictError), (401, AuthenticationError)])
+@pytest.mark.parametrize(
+    ("code", "kind"), [(404, NotFoundError), (409, ConflictError), (401, AuthenticationError)]
+)
 async def test_a_final_status_is_not_repeated(make_rig: MakeRig, code: int, kind: type[Exception]):
     rig = make_rig(default=failure(code))
     await rig.warm_up()
@@ -185,7 +202,16 @@ async def test_a_retry_after_beyond_the_deadline_gives_the_error_at_once(make_ri
 
 @pytest.mark.parametrize(
     "broken",
-    [raises(httpx.ConnectError("refused")), raises(httpx.ReadError("reset")), raises(httpx.ReadTimeout("slow")), raises(httpx.RemoteProtocolError("hung up")), raises(OSError("reset")), raises(TimeoutError("slow")), raw(b"eyJ"), raw(b"")],
+    [
+        raises(httpx.ConnectError("refused")),
+        raises(httpx.ReadError("reset")),
+        raises(httpx.ReadTimeout("slow")),
+        raises(httpx.RemoteProtocolError("hung up")),
+        raises(OSError("reset")),
+        raises(TimeoutError("slow")),
+        raw(b"eyJ"),
+        raw(b""),
+    ],
     ids=["connect", "read", "timeout", "protocol", "os", "builtin-timeout", "truncated", "empty"],
 )
 async def test_broken_connections_and_answers_are_repeated(make_rig: MakeRig, broken: object):
@@ -210,7 +236,11 @@ async def test_reads_carry_no_idempotency_key(make_rig: MakeRig):
     assert "idempotency-key" not in rig.server.calls[0].headers
 
 
-@pytest.mark.parametrize("broken", [failure(503), raises(httpx.ReadError("reset")), raises(httpx.ReadTimeout("slow")), raw(b"")], ids=str)
+@pytest.mark.parametrize(
+    "broken",
+    [failure(503), raises(httpx.ReadError("reset")), raises(httpx.ReadTimeout("slow")), raw(b"")],
+    ids=str,
+)
 async def test_a_write_is_never_sent_twice_to_a_server_that_keeps_no_keys(make_rig: MakeRig, broken: object):
     rig = make_rig(broken, STORED, is_foreign=True)
     await rig.warm_up()

@@ -27,7 +27,17 @@ def assert_clean(text: str) -> None:
 def test_nothing_that_is_shown_holds_the_token():
     settings = Settings(url=URL, token=TOKEN)
     client = Dominus(settings=settings)
-    for thing in (client, client.as_user(JWT), client.redis, client.secrets, client._caller, client._caller.core, settings, client._caller.shared, client.stats()):
+    for thing in (
+        client,
+        client.as_user(JWT),
+        client.redis,
+        client.secrets,
+        client._caller,
+        client._caller.core,
+        settings,
+        client._caller.shared,
+        client.stats(),
+    ):
         assert_clean(f"{thing!r} {thing!s}")
 
 
@@ -41,11 +51,22 @@ async def test_pipeline_and_credentials_hide_it_too(make_rig: MakeRig):
 
 @pytest.mark.parametrize(
     "answer",
-    [failure(401), failure(403), failure(500), raw(b"<html>"), raw(b"{"), raises(httpx.ConnectError("refused")), raises(httpx.ReadTimeout("")), raw(b"", 302)],
+    [
+        failure(401),
+        failure(403),
+        failure(500),
+        raw(b"<html>"),
+        raw(b"{"),
+        raises(httpx.ConnectError("refused")),
+        raises(httpx.ReadTimeout("")),
+        raw(b"", 302),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("where", ["mint", "call"])
-async def test_no_failure_tells_it_in_error_traceback_or_log(make_rig: MakeRig, answer: object, where: str, caplog: pytest.LogCaptureFixture):
+async def test_no_failure_tells_it_in_error_traceback_or_log(
+    make_rig: MakeRig, answer: object, where: str, caplog: pytest.LogCaptureFixture
+):
     rig = make_rig(default=answer, mints=(answer,) * 50 if where == "mint" else (MINT,) * 9)
     with caplog.at_level(logging.DEBUG), pytest.raises(DominusError) as caught:
         await rig.client.secrets.upsert("K", VALUE)
@@ -55,7 +76,9 @@ async def test_no_failure_tells_it_in_error_traceback_or_log(make_rig: MakeRig, 
     assert_clean("".join(traceback.format_exception(error)))
 
 
-@pytest.mark.parametrize("url", [f"https://{TOKEN}@host", f"https://host?token={TOKEN}", f"https://host#{TOKEN}"])
+@pytest.mark.parametrize(
+    "url", [f"https://{TOKEN}@host", f"https://host?token={TOKEN}", f"https://host#{TOKEN}"]
+)
 async def test_a_secret_in_the_url_is_not_repeated(url: str):
     with pytest.raises(DominusError) as caught:
         await Dominus(url, TOKEN).redis.get("k")

@@ -28,7 +28,9 @@ async def test_the_last_known_value_is_used_and_said_so(make_rig: MakeRig, caplo
     assert rig.client.stats()["cache_hits"] == 1
 
 
-@pytest.mark.parametrize("answer", [AWAY, failure(500), failure(503), failure(504), raises(httpx.ReadTimeout("slow"))], ids=str)
+@pytest.mark.parametrize(
+    "answer", [AWAY, failure(500), failure(503), failure(504), raises(httpx.ReadTimeout("slow"))], ids=str
+)
 async def test_every_way_of_being_away_counts(make_rig: MakeRig, answer: object):
     rig = make_rig(SECRET, default=answer)
     await rig.client.secrets.get("K", stale_if_error=3600)

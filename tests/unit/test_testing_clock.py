@@ -68,10 +68,14 @@ async def test_a_timeout_whose_block_has_ended_disturbs_nobody():
 
 async def test_an_automatic_clock_sleeps_in_no_time_and_still_ends_timeouts():
     clock = MovableClock(start=0.0, auto=True)
-    with pytest.raises(TimeoutError):
+
+    async def sleep_for_ever() -> None:
         async with clock.timeout(10.0):
             while True:
                 await clock.sleep(3.0)
+
+    with pytest.raises(TimeoutError):
+        await sleep_for_ever()
     assert clock.slept == [3.0] * 4
     assert clock.monotonic() == 12.0
 

@@ -105,8 +105,16 @@ async def test_a_base64_answer_to_a_json_question_is_read_as_what_it_is(make_rig
     ],
 )
 @pytest.mark.parametrize("is_foreign", [False, True], ids=["ours", "foreign"])
-async def test_each_status_is_one_class_and_carries_what_the_server_said(make_rig: MakeRig, status: int, code: str | None, kind: type[DominusError], is_foreign: bool):
-    answer = failure(status, "what happened", code=code, details={"field": "x"}, headers={"X-Request-Id": "abc", "Retry-After": "99"})
+async def test_each_status_is_one_class_and_carries_what_the_server_said(
+    make_rig: MakeRig, status: int, code: str | None, kind: type[DominusError], is_foreign: bool
+):
+    answer = failure(
+        status,
+        "what happened",
+        code=code,
+        details={"field": "x"},
+        headers={"X-Request-Id": "abc", "Retry-After": "99"},
+    )
     rig = make_rig(default=answer, is_foreign=is_foreign)
     await rig.warm_up()
     with pytest.raises(DominusError) as caught:
@@ -152,7 +160,16 @@ async def test_the_text_of_a_foreign_error_is_found(make_rig: MakeRig, field: st
         await rig.client.redis.get("k")
 
 
-@pytest.mark.parametrize("body", [b'{"error": 5, "code": [], "details": null, "hint": {}, "request_id": 3}', b"[1]", b"7", b"\xff\xfe", b"{" * 5000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error": 5, "code": [], "details": null, "hint": {}, "request_id": 3}',
+        b"[1]",
+        b"7",
+        b"\xff\xfe",
+        b"{" * 5000,
+    ],
+)
 async def test_an_error_whose_body_is_odd_is_still_its_class(make_rig: MakeRig, body: bytes):
     rig = make_rig(raw(body, 404))
     with pytest.raises(NotFoundError, match="404") as caught:
@@ -200,7 +217,9 @@ def test_errors_survive_pickling():
         (raw(b'{"success":true}'), "`data` has no found"),
     ],
 )
-async def test_what_is_no_answer_is_a_service_error_that_names_the_endpoint(make_rig: MakeRig, answer: Any, words: str):
+async def test_what_is_no_answer_is_a_service_error_that_names_the_endpoint(
+    make_rig: MakeRig, answer: Any, words: str
+):
     rig = make_rig(default=answer)
     with pytest.raises(ServiceError, match=words) as caught:
         await rig.client.redis.get("k")

@@ -155,7 +155,8 @@ class EmbeddedPostgres:
         return dsn
 
     def _command(self, programs: Path, data: Path, sockets: Path) -> list[str]:
-        settings = {**_SETTINGS, "unix_socket_directories": str(sockets)}
+        # The owner is called like the system schema, and "$user" would come first: a person with psql means public.
+        settings = {**_SETTINGS, "unix_socket_directories": str(sockets), "search_path": "public"}
         if not self._is_durable:
             settings |= _NOT_DURABLE
         options = [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]

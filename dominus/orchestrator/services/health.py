@@ -11,6 +11,7 @@ from typing import Any
 from dominus._version import __version__
 from dominus.contract.health import CHECK, PING, WARMUP, EngineHealth, Health, Pong, Warmed
 from dominus.contract.warden import Empty
+from dominus.errors import ServiceError
 from dominus.orchestrator.context import Context, handles
 from dominus.orchestrator.engines import Engines
 
@@ -57,6 +58,11 @@ async def _probe_all(engines: Engines) -> tuple[str, dict[str, EngineHealth]]:
 async def check(ctx: Context, _request: Empty) -> Health:
     """Ask every engine at once."""
     status, engines = await _probe_all(ctx.engines)
+    if status == "failed":
+        # Load balancers look at the status code alone.
+        raise ServiceError(
+            "no engine answers", status_code=503, code="unhealthy", details={"engines": engines}
+        )
     return {"status": status, "version": __version__, "engines": engines}
 
 
