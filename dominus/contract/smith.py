@@ -16,13 +16,14 @@ SqlText = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
 
 class TableChanged(TypedDict, total=False):
-    """What was done to which table."""
+    """What was done to which table. `migration_version` is its time (UTC, to the microsecond), so versions sort."""
 
     schema: str
     table: str
     column: str
     created: bool
     dropped: bool
+    migration_version: str
     columns: list[dict[str, Any]]
 
 

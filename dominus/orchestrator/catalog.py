@@ -203,7 +203,10 @@ async def catalog_of(postgres: Postgres) -> Catalog:
         known = _CATALOGS[postgres] = Catalog(postgres)
         try:
             await postgres.listen(CHANNEL, known.forget)
-        except FAILURES as error:
+        except BaseException as error:
+            # Also when a caller's deadline ended it: a catalog that hears nothing must not stay.
             del _CATALOGS[postgres]
-            raise from_postgres(error) from error
+            if isinstance(error, FAILURES):
+                raise from_postgres(error) from error
+            raise
     return known

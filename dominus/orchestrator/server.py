@@ -27,6 +27,7 @@ from dominus.orchestrator.home import LOCK, hold, open_home
 from dominus.orchestrator.listener import BACKLOG, bind, check_certificate, is_loopback, url_of
 from dominus.orchestrator.logs import configure_logging, flush_logs
 from dominus.orchestrator.opening import Foundation, lay_foundation, lay_remote_foundation, open_engines
+from dominus.orchestrator.protocol import BoundedHttp
 from dominus.orchestrator.settings import ServerSettings, read_settings
 
 __all__ = ["Served", "make_worker", "run_dev", "run_serve"]
@@ -211,7 +212,7 @@ class _Server(uvicorn.Server):
 def _config(app: Any, settings: ServerSettings, options: dict[str, Any]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedHttp,
         ws="none",
         lifespan="on",
         interface="asgi3",

@@ -30,7 +30,9 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts, all without it")
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs, in turn")
     parser.add_argument("--published", type=Path, help="a virtual environment with dominus-sdk-python 2.5.1")

@@ -36,7 +36,8 @@ async def run(_arguments: argparse.Namespace) -> None:
             await client.ddl.add_table("bulk", columns)
             now = dt.datetime.now(dt.UTC)
             rows = [
-                {"id": i, "name": f"row {i}", "amount": i * 0.5, "at": now, "tags": {"n": i}} for i in range(ROWS)
+                {"id": i, "name": f"row {i}", "amount": i * 0.5, "at": now, "tags": {"n": i}}
+                for i in range(ROWS)
             ]
             began = time.perf_counter()
             await client.db.bulk_insert("bulk", rows)

@@ -59,7 +59,9 @@ async def _prepare(server: Dev) -> str:
             {"name": "at", "type": "TIMESTAMPTZ", "default": "NOW()"},
         ]
         await client.ddl.add_table("bench", columns)
-        await client.ddl.add_table("stored", [{"name": "id", "type": "BIGSERIAL", "primary_key": True}, *columns[2:]])
+        await client.ddl.add_table(
+            "stored", [{"name": "id", "type": "BIGSERIAL", "primary_key": True}, *columns[2:]]
+        )
         token = (await client.auth.token())["access_token"]
     connection = await asyncpg.connect(server.dsn)
     await connection.execute(_PREPARE)
@@ -76,7 +78,10 @@ async def run(arguments: argparse.Namespace) -> None:
         store = load.request(f"{base}/stored/insert", {"data": ROW}, token, keyed=True)
         pool = await asyncpg.create_pool(server.dsn, min_size=CONNECTIONS, max_size=CONNECTIONS)
         row("16 connections", "asyncpg/s", "HTTP/s", "ratio", "p99 ms", "failed")
-        for name, statement, make in (("db.query, ten rows", query, ask), ("db.insert, keyed", insert, store)):
+        for name, statement, make in (
+            ("db.query, ten rows", query, ask),
+            ("db.insert, keyed", insert, store),
+        ):
             alone: list[float] = []
             served: list[load.Load] = []
             await _alone(pool, statement, 500)

@@ -70,7 +70,9 @@ async def run(arguments: argparse.Namespace) -> None:
                 found: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
                 for _ in range(arguments.rounds):
                     for name, call in contenders.items():
-                        found[name].append(await rate(call, count // (4 if name == "httpx client" else 1), callers))
+                        found[name].append(
+                            await rate(call, count // (4 if name == "httpx client" else 1), callers)
+                        )
                 pairs = found["bare aiohttp"]
                 for name, results in found.items():
                     ratio = median([mine[0] / theirs[0] for mine, theirs in zip(results, pairs, strict=True)])
@@ -93,5 +95,10 @@ def _published(venv: Path, server: Dev, rates: dict[tuple[int, str], float]) -> 
     ).stdout
     for line in output.splitlines():
         callers, calls, cpu = json.loads(line)
-        row(f"{callers:>3}  published client", f"{calls:.0f}", f"{calls / rates[callers, 'bare aiohttp']:.3f}", f"{cpu:.0f}")
+        row(
+            f"{callers:>3}  published client",
+            f"{calls:.0f}",
+            f"{calls / rates[callers, 'bare aiohttp']:.3f}",
+            f"{cpu:.0f}",
+        )
         row("     ours, loopback, against it", f"{rates[callers, 'ours, loopback'] / calls:.0f} times")

@@ -15,7 +15,9 @@ _TIME = "import time; t = time.perf_counter(); import {}; print((time.perf_count
 
 def _import_ms(module: str) -> float:
     code = "import asyncio; " * (module != "asyncio") + _TIME.format(module)
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
+    return float(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    )
 
 
 async def run(arguments: argparse.Namespace) -> None:

@@ -237,6 +237,7 @@ SAMPLES: Mapping[str, Sample] = {
             "schema": "public",
             "table": "t_TAG",
             "created": True,
+            "migration_version": "str",
             "columns": [
                 {
                     "column_name": "id",
@@ -257,6 +258,7 @@ SAMPLES: Mapping[str, Sample] = {
             "table": "t_TAG",
             "column": "state",
             "created": True,
+            "migration_version": "str",
             "columns": [
                 {
                     "column_name": "state",
@@ -273,7 +275,7 @@ SAMPLES: Mapping[str, Sample] = {
     "ddl.drop_table": Sample(
         lambda d, tag: d.ddl.drop_table("public", f"t_{tag}"),
         in_table,
-        expected={"schema": "public", "table": "t_TAG", "dropped": True},
+        expected={"schema": "public", "table": "t_TAG", "dropped": True, "migration_version": "str"},
         before=a_table,
         wrong={"table": ["t"]},
     ),

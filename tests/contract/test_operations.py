@@ -29,7 +29,7 @@ from dominus.orchestrator.embedded import EmbeddedTransport
 __all__ = ["foundation", "server"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-_MASKED = {"access_token", "latency_ms", "created_at", "updated_at"}
+_MASKED = {"migration_version", "access_token", "latency_ms", "created_at", "updated_at"}
 EVERY = sorted(operations())
 
 

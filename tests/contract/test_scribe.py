@@ -27,6 +27,7 @@ from dominus.contract.scribe import (
 )
 from dominus.contract.warden import Empty
 from dominus.errors import ConflictError, DominusTimeoutError, NotFoundError, ServiceError, ValidationError
+from dominus.orchestrator.catalog import CHANNEL, catalog_of
 from dominus.orchestrator.context import Idempotency
 from dominus.orchestrator.engines.postgres import Postgres
 from dominus.orchestrator.idempotency import purge
@@ -193,6 +194,9 @@ async def test_total_counts_all_matches_and_can_be_left_out(people: Caller):
 
 async def test_rows_come_sorted_and_pages_neither_overlap_nor_gap(people: Caller):
     assert await names(people, None, sort_by="age", sort_order="desc") == ["Bob", "Dan%", "Ada", "Cy_"]
+    for names_given in (None, []):
+        with pytest.raises(ValidationError, match="sort_order has 0 entries"):
+            await names(people, None, sort_by=names_given, sort_order=[])
     assert await names(people, None, sort_by=["email", "id"], sort_order=["desc", "ASC"], columns=["name"])
     await people.sql("INSERT INTO people (name, age) SELECT 'same', 1 FROM generate_series(1, 500)")
     for sort_by in (None, "age"):
@@ -651,6 +655,23 @@ async def test_a_statement_that_takes_too_long_is_a_timeout(people: Caller, pg_d
         await scribe.query(Caller(impatient)(), QueryRequest(table="slow_view"))
     assert caught.value.code == "statement_timeout"
     await impatient.aclose()
+
+
+async def test_a_first_request_that_is_cancelled_leaves_no_catalog_that_hears_nothing(call: Caller):
+    await call.sql("CREATE TABLE grown (a int)")
+    first = asyncio.create_task(catalog_of(call.postgres))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    catalog = await catalog_of(call.postgres)
+    known = await catalog.table("public", "grown")
+    await call.sql("ALTER TABLE grown ADD COLUMN b int")
+    await call.postgres.notify(CHANNEL)
+    deadline = time.monotonic() + 3
+    while (await catalog.table("public", "grown")) == known:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
 
 
 async def test_a_lost_database_is_a_service_error(people: Caller):

@@ -57,8 +57,12 @@ async def _altering(ctx: Context, catalog: Catalog, schema: str) -> AsyncGenerat
     catalog.forget()
 
 
+_VERSION = "SELECT to_char(clock_timestamp(), 'YYYYMMDDHH24MISSUS')"
+
+
 async def _answer(ctx: Context, connection: Connection, changed: contract.TableChanged) -> RawJson:
-    answer = to_json(changed)
+    version: str = await connection.fetchval(_VERSION)
+    answer = to_json(changed | {"migration_version": version})
     if (key := remembered(ctx)) is not None:
         await connection.execute(REMEMBER, *key, as_outcome(answer.decode()))
     return RawJson.of(answer)
