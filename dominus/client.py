@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from dominus.transport.shared import ColdStart, Stats
 
 __all__ = ["Dominus", "dominus"]
+
+_TOKEN = re.compile("[!-~]+")
 
 
 class Dominus:
@@ -153,8 +156,13 @@ class Dominus:
         Raises:
             AuthenticationError: the token is empty; a missing session must not become the service.
         """
-        if not user_token or not user_token.isascii() or not user_token.isprintable():
-            raise AuthenticationError("as_user: the user token is empty or malformed", code="token_malformed")
+        is_text = isinstance(user_token, str)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_text or not _TOKEN.fullmatch(user_token):
+            raise AuthenticationError(
+                "as_user: the user token is empty or malformed",
+                code="token_malformed",
+                hint="give the token alone, without `Bearer`",
+            )
         view = object.__new__(type(self))
         view._caller = Caller(self._caller.core, user_token)
         return view

@@ -34,7 +34,7 @@ async def call_by_name(client: Dominus, name: str, params: Mapping[str, Any]) ->
     """Call an operation by its name with the parameters of its method."""
     names = callable_names()
     if name not in names:
-        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(str(name), names, n=1)
         raise ValidationError(
             f"there is no operation {name!r}",
             code="unknown_operation",

@@ -79,17 +79,10 @@ class Settings(BaseSettings):
         """
         if not self.url:
             raise ValidationError("DOMINUS_URL is not set", code="url_missing", hint=_HOW)
-        try:
-            parts = urlsplit(self.url)
-            is_whole = (
-                parts.scheme in {"http", "https"} and _is_host(parts.hostname or "") and parts.port != 0
-            )
-        except ValueError:
-            is_whole, parts = False, urlsplit("")
-        if not is_whole or not _URL_TEXT.fullmatch(self.url) or _URL_REST.search(self.url):
-            raise ValidationError(
-                "DOMINUS_URL is not a URL like https://host:port", code="url_malformed", hint=_HOW
-            )
+        fault = _url_fault(self.url)
+        if fault is not None:
+            raise ValidationError(f"DOMINUS_URL {fault}", code="url_malformed", hint=_HOW)
+        parts = urlsplit(self.url)
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
             _log.warning("DOMINUS_URL is plain http to another machine: the token travels unencrypted")
         return self.url.rstrip("/")
@@ -103,10 +96,10 @@ class Settings(BaseSettings):
         token = self.token.get_secret_value() if self.token else ""
         if not token:
             raise AuthenticationError("DOMINUS_TOKEN is not set", code="token_missing", hint=_HOW)
-        if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
+        fault = _token_fault(token)
+        if fault is not None:
             raise AuthenticationError(
-                f"DOMINUS_TOKEN is malformed: a token has {MIN_TOKEN_LENGTH} or more printable characters"
-                f" and no blanks, this one has {len(token)} characters",
+                f"DOMINUS_TOKEN is malformed: {fault}",
                 code="token_malformed",
                 hint="copy it again; with `dominus dev` it is in .dominus/token",
             )
@@ -131,6 +124,33 @@ def load_settings(**given: Any) -> Settings:
 
 def _variable(place: str) -> str:
     return place if place.isupper() else f"DOMINUS_{place.upper()}"
+
+
+def _url_fault(url: str) -> str | None:
+    """Say what is wrong with a URL without showing it: a password may stand in it."""
+    if not _URL_TEXT.fullmatch(url):
+        return "has a blank, a line end or another character that no URL has"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "has a malformed host or port"
+    if parts.scheme not in {"http", "https"}:
+        return "must begin with http:// or https://, or be `embedded`"
+    if _URL_REST.search(url):
+        return "must be https://host:port, without a user, a query or a fragment"
+    return None if _is_host(parts.hostname or "") and port != 0 else "has a malformed host or port"
+
+
+def _token_fault(token: str) -> str | None:
+    """Say what is wrong with a token without showing it."""
+    if token != token.strip():
+        return "it begins or ends with a blank or a line end"
+    if not token.isascii() or not token.isprintable() or " " in token:
+        return "it has blanks, or characters that are not printable ASCII"
+    if len(token) < MIN_TOKEN_LENGTH:
+        return f"it has {len(token)} characters, a token has {MIN_TOKEN_LENGTH} or more"
+    return None
 
 
 def _is_host(host: str) -> bool:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dominus.caller import Caller
     from dominus.transport.outgoing import Lines
 
-__all__ = ["Namespace", "as_list", "check_many", "unwrap"]
+__all__ = ["Namespace", "as_list", "check_many", "check_seconds", "unwrap"]
 
 Data = TypeVar("Data")
 T = TypeVar("T")
@@ -49,6 +49,13 @@ def check_many(values: object, name: str, wanted: str, kinds: type[Any] | tuple[
     kind = type(values).__name__
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, kinds):
         raise ValidationError(f"{name}: {wanted}, not {kind}")
+
+
+def check_seconds(value: float, name: str) -> None:
+    """Refuse what is no time to wait; zero is one, and so is infinity."""
+    # What comes from an untyped caller may be anything; NaN is not greater than zero either.
+    if not isinstance(value, (int, float)) or not value >= 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValidationError(f"{name}: {value!r} is not a number of seconds")
 
 
 def unwrap(op: Operation[Any, Data], data: Data, read: Callable[[Data], T]) -> T:

@@ -12,7 +12,7 @@ from dominus.contract.scribe import Row
 from dominus.contract.warden import Empty
 from dominus.errors import ValidationError
 from dominus.namespaces.base import Namespace, as_list
-from dominus.namespaces.rows import RowSource, as_models, filters_of, lines_of, row_of
+from dominus.namespaces.rows import RowSource, as_models, check_model, filters_of, lines_of, row_of
 
 __all__ = ["Db", "QueryRows"]
 
@@ -131,8 +131,9 @@ class Db(Namespace):
             NotFoundError: there is no such table or schema.
             ValidationError: there is no such column, or a value does not fit its type.
         """
+        check_model(model)
         request = scribe.QueryRequest(
-            schema_=schema,
+            schema_=_schema(schema),
             table=table,
             filters=filters_of(filters),
             sort_by=_names(sort_by, "sort_by"),
@@ -172,7 +173,7 @@ class Db(Namespace):
         """
         names = _names(by, "by")
         request = scribe.PageRequest(
-            schema_=schema,
+            schema_=_schema(schema),
             table=table,
             filters=filters_of(filters),
             by=[names] if isinstance(names, str) else names,
@@ -250,6 +251,7 @@ class Db(Namespace):
         Raises:
             ValidationError: the table has no primary key and `by` is not given.
         """
+        check_model(model)
         cursor: str | None = None
         while True:
             page = await self.page(
@@ -405,6 +407,12 @@ class Db(Namespace):
 
 
 BULK_TIMEOUT = 300.0
+
+
+def _schema(schema: object) -> Any:
+    if isinstance(schema, Mapping):
+        raise ValidationError("schema: a name, not a dict", hint="filters are named: filters={...}")
+    return schema
 
 
 def _names(value: str | Sequence[str] | None, parameter: str) -> str | list[str] | None:

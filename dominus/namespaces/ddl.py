@@ -47,8 +47,9 @@ class Ddl(Namespace):
         timeout: float | None = None,
     ) -> smith.TableChanged:
         """Create a table. `add_table(table, columns)` is the short form; errors and columns as there."""
-        made = [smith.Column(**_fields(column)) for column in as_list(columns, "columns")]
-        request = smith.CreateTable(schema_=schema, table=table, columns=made)
+        # Dicts, not models: errors then say which column they mean.
+        fields: Any = [_fields(index, column) for index, column in enumerate(as_list(columns, "columns"))]
+        request = smith.CreateTable(schema_=schema, table=table, columns=fields)
         return await self._call(smith.CREATE_TABLE, request, timeout=timeout)
 
     @overload
@@ -99,16 +100,18 @@ class Ddl(Namespace):
             NotFoundError: there is no such table.
             ConflictError: there is such a column.
         """
+        if len(names) > 4:
+            raise ValidationError(f"add_column: takes 4 names at most, {len(names)} are given")
         if len(names) == 4:
             schema, *rest = names
         else:
             rest = list(names)
         given = dict(zip(("table", "column", "column_type"), rest, strict=False))
-        given |= {
-            name: value
-            for name, value in {"table": table, "column": column, "column_type": column_type}.items()
-            if value is not None
-        }
+        named = {"table": table, "column": column, "column_type": column_type}
+        named = {name: value for name, value in named.items() if value is not None}
+        if twice := given.keys() & named.keys():
+            raise ValidationError(f"add_column: {', '.join(sorted(twice))} is given twice")
+        given |= named
         if missing := {"table", "column", "column_type"} - given.keys():
             raise ValidationError(f"add_column: {', '.join(sorted(missing))} is missing")
         request = smith.AddColumn(
@@ -122,8 +125,10 @@ class Ddl(Namespace):
         return await self._call(smith.ADD_COLUMN, request, timeout=timeout)
 
 
-def _fields(column: Any) -> dict[str, Any]:
+def _fields(index: int, column: Any) -> dict[str, Any]:
     fields = cast("dict[Any, Any]", column) if isinstance(column, dict) else {}
     if not fields or not all(isinstance(name, str) for name in fields):
-        raise ValidationError("columns: each is a dict with name and type")
+        raise ValidationError(
+            f'columns.{index}: must be a dict such as {{"name": "id", "type": "BIGSERIAL"}}'
+        )
     return fields

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import secrets
-from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Coroutine
+from typing import TYPE_CHECKING, Any
 
-from dominus.errors import DominusError, LeaseLostError, LockNotAcquiredError
+from dominus.errors import DominusError, DominusTimeoutError, LeaseLostError, LockNotAcquiredError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,6 +23,8 @@ __all__ = ["Lease", "Lock"]
 _log = logging.getLogger("dominus.redis")
 POLL_SECONDS = 0.25
 """How often a waiting caller asks again."""
+RELEASE_SECONDS = 5.0
+"""How long giving a lock back may keep its holder; the lock ends by itself."""
 
 
 class Lease:
@@ -64,7 +67,7 @@ class Lease:
 
 
 class Lock:
-    """Made by `dominus.redis.lock()`. Enter it once at a time."""
+    """Made by `dominus.redis.lock()`. It is entered once at a time: every holder makes its own."""
 
     def __init__(
         self,
@@ -85,32 +88,54 @@ class Lock:
         self._wait = wait
         self._owner = owner or secrets.token_urlsafe(24)
         self._stack = contextlib.AsyncExitStack()
+        self._is_entered = False
 
     async def __aenter__(self) -> Lease:
-        return await self._stack.enter_async_context(self._held())
+        if self._is_entered:
+            # The server grants the same owner again: two tasks with one object would both be in.
+            raise LockNotAcquiredError(
+                f"the lock {self._name!r} is in use through this very object",
+                endpoint="redis.lock",
+                hint="every holder makes its own: `async with dominus.redis.lock(...)`",
+            )
+        self._is_entered = True
+        try:
+            return await self._stack.enter_async_context(self._held())
+        except BaseException:
+            self._is_entered = False
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        return await self._stack.__aexit__(kind, error, trace)
+        try:
+            return await self._stack.__aexit__(kind, error, trace)
+        finally:
+            self._is_entered = False
 
     @contextlib.asynccontextmanager
     async def _held(self) -> AsyncGenerator[Lease]:
         lease = await self._acquire()
-        renewal = asyncio.create_task(self._renew(lease), name=f"dominus-lease-{self._name}")
+        renewal = _apart(self._renew(lease), f"dominus-lease-{self._name}")
         try:
             yield lease
         finally:
             renewal.cancel()
+            release = _apart(self._release(), f"dominus-release-{self._name}")
             await asyncio.gather(renewal, return_exceptions=True)
-            await asyncio.shield(self._release(lease))
+            await asyncio.shield(release)
 
     async def _acquire(self) -> Lease:
         ends = self._clock.monotonic() + self._wait
         while True:
             # Its life begins on the server, before the answer is here.
             began = self._clock.monotonic()
-            fence = await self._redis.acquire_lock(self._name, self._owner, self._ttl, self._category)
+            try:
+                fence = await self._redis.acquire_lock(self._name, self._owner, self._ttl, self._category)
+            except (asyncio.CancelledError, DominusTimeoutError):
+                # It may have been granted, and nobody would know.
+                await asyncio.shield(_apart(self._release(), f"dominus-release-{self._name}"))
+                raise
             if fence is not None:
                 return Lease(self._name, self._owner, fence, self._clock, began + self._ttl)
             left = ends - self._clock.monotonic()
@@ -143,11 +168,16 @@ class Lock:
                 lease.lose()
         _log.error("the lock %r was lost while it was held", self._name)
 
-    async def _release(self, lease: Lease) -> None:
+    async def _release(self) -> None:
         try:
-            await self._redis.release_lock(self._name, self._owner, self._category)
+            await self._redis.release_lock(self._name, self._owner, self._category, timeout=RELEASE_SECONDS)
         except DominusError as error:
             # The work is done, and the lock ends by itself: the caller's result matters more.
             _log.warning(
-                "releasing the lock %r failed, it ends in at most %d s: %s", lease.name, self._ttl, error
+                "releasing the lock %r failed, it ends in at most %d s: %s", self._name, self._ttl, error
             )
+
+
+def _apart(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """Start a task that no `dominus.deadline` of the holder's code ends."""
+    return asyncio.create_task(work, name=name, context=contextvars.Context())

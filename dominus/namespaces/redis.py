@@ -8,7 +8,7 @@ from typing import Any
 
 from dominus.contract import whisperer
 from dominus.contract.values import wire_value
-from dominus.namespaces.base import Namespace, as_list, unwrap
+from dominus.namespaces.base import Namespace, as_list, check_seconds, unwrap
 from dominus.namespaces.lock import Lock
 
 __all__ = ["Redis"]
@@ -235,6 +235,7 @@ class Redis(Namespace):
         Raises:
             LockNotAcquiredError: on entering, when another holds it.
         """
+        check_seconds(wait, "wait")
         return Lock(self, self._caller.shared.clock, name, ttl=ttl, category=category, wait=wait, owner=owner)
 
     async def acquire_lock(

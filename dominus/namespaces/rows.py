@@ -15,7 +15,7 @@ from dominus.errors import ServiceError, ValidationError
 from dominus.namespaces.base import check_many
 from dominus.transport.outgoing import Lines
 
-__all__ = ["RowSource", "as_models", "filters_of", "lines_of", "row_of"]
+__all__ = ["RowSource", "as_models", "check_model", "filters_of", "lines_of", "row_of"]
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 RowSource = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
@@ -26,13 +26,21 @@ def row_of(value: Any, at: str) -> Row:
     """Return a row as JSON types; a pydantic model or a dataclass is a row too."""
     row = wire_value(value, at, allow_bytes=True)
     if not isinstance(row, dict):
-        raise ValidationError(f"{at}: a row is a dict of column to value, not {type(value).__name__}")
+        raise ValidationError(f"{at}: must be a dict of column to value, not {type(value).__name__}")
     return row  # pyright: ignore[reportUnknownVariableType]
 
 
 def filters_of(value: Mapping[str, Any] | None) -> Row | None:
     """Return filters as JSON types."""
     return None if value is None else row_of(value, "filters")
+
+
+def check_model(model: object) -> None:
+    """Refuse what rows cannot become."""
+    if model is None or (isinstance(model, type) and issubclass(model, pydantic.BaseModel)):
+        return
+    name = model.__name__ if isinstance(model, type) else f"{type(model).__name__} object"
+    raise ValidationError(f"model: must be a class of pydantic models, {name} is none")
 
 
 def as_models(rows: list[Row], model: type[M], endpoint: str) -> list[M]:

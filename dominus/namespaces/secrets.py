@@ -20,7 +20,7 @@ from dominus.errors import (
     NotFoundError,
     ServiceError,
 )
-from dominus.namespaces.base import Namespace, as_list, unwrap
+from dominus.namespaces.base import Namespace, as_list, check_seconds, unwrap
 from dominus.result import MISSING, Missing
 
 __all__ = ["Secrets"]
@@ -80,6 +80,7 @@ class Secrets(Namespace):
         request = warden.SecretGet(key=key, version=version)
         try:
             if stale_if_error is not None:
+                check_seconds(stale_if_error, "stale_if_error")
                 return await self._get_or_stale(request, stale_if_error, timeout)
             return await self._get(request, timeout)
         except NotFoundError:

@@ -417,7 +417,6 @@ WRITES: list[tuple[Operation[Any, Any], dict[str, Any], Any]] = [
     (w.DELETE, {}, {"deleted": True}),
     (w.EXPIRE, {"ttl_seconds": 60}, {"updated": True}),
     (w.RELEASE_LOCK, {"owner": OWNER}, {"held": True}),
-    (w.RENEW_LOCK, {"owner": OWNER}, {"held": True}),
 ]
 
 
@@ -450,6 +449,19 @@ async def test_a_repeat_of_setnx_hset_hdel_and_acquire_tells_who_won(call: Calle
     assert await call.once("lk-1")(w.ACQUIRE_LOCK, "job", owner=OWNER) == first
     for _ in range(2):
         assert await call.once("lk-2")(w.ACQUIRE_LOCK, "job", owner=OTHER) == {"acquired": False}
+
+
+async def test_a_repeat_tells_that_the_lock_was_lost_since(call: Caller) -> None:
+    assert (await call.once("lk-1")(w.ACQUIRE_LOCK, "job", owner=OWNER))["acquired"]
+    for _ in range(2):
+        assert await call.once("lk-2")(w.RENEW_LOCK, "job", owner=OWNER) == {"held": True}
+    for next_owner in (None, OTHER):
+        await call(w.RELEASE_LOCK, "job", owner=OWNER)
+        if next_owner:
+            assert (await call(w.ACQUIRE_LOCK, "job", owner=next_owner))["acquired"]
+        assert await call.once("lk-1")(w.ACQUIRE_LOCK, "job", owner=OWNER) == {"acquired": False}
+        assert await call.once("lk-2")(w.RENEW_LOCK, "job", owner=OWNER) == {"held": False}
+    assert await call(w.RENEW_LOCK, "job", owner=OTHER) == {"held": True}
 
 
 async def test_a_key_used_for_another_request_is_a_conflict(call: Caller) -> None:

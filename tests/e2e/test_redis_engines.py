@@ -445,10 +445,11 @@ async def test_health_degrades_and_fails_without_naming_hosts(
         assert degraded["status"] == "degraded"
         assert degraded["engines"]["postgres"] == {"status": "failed", "error": "ConnectionRefusedError"}
         server.kill()
-        failed = await _health(h.CHECK, _Pool(failure), engine)
-        assert failed["status"] == "failed"
-        assert failed["engines"]["redis"] == {"status": "failed", "error": "ServiceError"}
-        assert "internal" not in str(failed)
+        with pytest.raises(ServiceError) as caught:
+            await _health(h.CHECK, _Pool(failure), engine)
+        assert caught.value.status_code == 503
+        assert caught.value.details["engines"]["redis"] == {"status": "failed", "error": "ServiceError"}
+        assert "internal" not in f"{caught.value} {caught.value.details}"
 
 
 async def test_a_stuck_engine_does_not_hold_health_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 -- KEYS[1]: the lock, which holds '<fence> <owner>'; KEYS[2]: the last fence
 -- ARGV[3]: the owner, ARGV[4]: the life of the lock in seconds, ARGV[5]: the life of the last fence in seconds
 -- Returns the fence, or '0' when another owner holds the lock.
-return once(function()
+local outcome = once(function()
   local held = redis.call('GET', KEYS[1])
   if held then
     local space = string.find(held, ' ', 1, true)
@@ -22,3 +22,8 @@ return once(function()
   redis.call('SET', KEYS[1], fence .. ' ' .. ARGV[3], 'EX', ARGV[4])
   return fence
 end)
+-- The record says what was; whoever repeats must not enter with a lock that was lost since.
+if outcome and outcome ~= '0' and redis.call('GET', KEYS[1]) ~= outcome .. ' ' .. ARGV[3] then
+  return '0'
+end
+return outcome
