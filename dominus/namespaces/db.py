@@ -115,7 +115,7 @@ class Db(Namespace):
         Args:
             table: a table or view.
             schema: where it is.
-            filters: see the class.
+            filters: `{column: value}`; a list means any of, a dict holds operators; all of them: `help(dominus.db)`.
             sort_by: one column or several; ties are broken by the primary key, so that pages do not overlap.
             sort_order: `asc` or `desc`, one for all columns or one for each.
             limit: rows of this page, 1 to 10,000.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast, overload
 
 from dominus.contract import smith
@@ -11,6 +11,9 @@ from dominus.namespaces.base import Namespace, as_list
 
 __all__ = ["Ddl"]
 
+Columns = Sequence[smith.ColumnSpec] | Sequence[Mapping[str, Any]]
+"""The second form is what a type checker makes of a list that stands in a variable."""
+
 
 class Ddl(Namespace):
     """Types, defaults and constraints are SQL text, which the server parses and never pastes."""
@@ -18,7 +21,7 @@ class Ddl(Namespace):
     async def add_table(
         self,
         table: str,
-        columns: Sequence[smith.ColumnSpec],
+        columns: Columns,
         schema: str = "public",
         *,
         timeout: float | None = None,
@@ -42,7 +45,7 @@ class Ddl(Namespace):
         self,
         schema: str,
         table: str,
-        columns: Sequence[smith.ColumnSpec],
+        columns: Columns,
         *,
         timeout: float | None = None,
     ) -> smith.TableChanged:

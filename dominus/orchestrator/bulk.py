@@ -23,7 +23,7 @@ _TIMEOUT = "SET LOCAL statement_timeout = '1h'"
 # json, not jsonb: it keeps a document as it was written, and costs less.
 _STAGE = """
 CREATE TEMP TABLE dominus_staging (
-  j json CONSTRAINT "one JSON object a line" CHECK (json_typeof(j) = 'object')
+  j json NOT NULL CONSTRAINT "one JSON object a line" CHECK (json_typeof(j) = 'object')
 ) ON COMMIT DROP
 """
 _KEYS = """

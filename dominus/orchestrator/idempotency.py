@@ -95,10 +95,11 @@ async def exactly_once(ctx: Context, write: Callable[[], Awaitable[RawJson]]) ->
         try:
             stored = await stored_outcome(ctx)
         except FAILURES as lost:
+            # The failure may be that of a repeat: only who asks again learns what became of the write.
             logger.warning(
                 "no look at the idempotency record after %s: %s", failure.code, type(lost).__name__
             )
-            raise failure from error
+            raise from_postgres(lost) from error
         if stored is not None:
             return stored
         if failure is error:

@@ -385,6 +385,24 @@ async def test_a_repeated_write_happens_once_and_is_answered_alike(people: Calle
     assert await names(people, {"name": "Once"}) == ["Once", "Once"]
 
 
+async def test_a_repeat_whose_record_cannot_be_read_is_no_conflict(
+    people: Caller, monkeypatch: pytest.MonkeyPatch
+):
+    request = InsertRequest(table="people", data={"name": "Once", "email": "once@x"})
+    first = data_of(await scribe.insert(people("key"), request))
+
+    async def refuse(*_: object) -> None:
+        raise ConnectionRefusedError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(people.postgres.system, "fetchrow", refuse)
+        with pytest.raises(ServiceError) as caught:
+            await scribe.insert(people("key"), request)
+    assert caught.value.status_code == 503
+    assert caught.value.retryable
+    assert data_of(await scribe.insert(people("key"), request)) == first
+
+
 async def test_repeated_updates_deletes_and_bulk_inserts_happen_once(people: Caller):
     update = UpdateRequest(table="people", data={"age": 5}, filters={"age": 20})
     for _ in range(2):
@@ -519,6 +537,7 @@ async def test_rows_of_unequal_shape_get_defaults_where_they_lack_a_column(call:
         (b'{"name":"a"}\n5', "line 2"),
         (b'{"name":"a"}\n\n{"name":"b"}', "line 2"),
         (b"\\N\n", "line 1"),
+        (b'{"name":"a"}\n\x02\n', "line 2 is not a JSON object"),
         (b'{"name":"a"}\x01{"name":"b"}\n', "line 1"),
         (b'{"name":"a"}{"name":"b"}\n', "line 1"),
         (b'{"name":"a\rb"}\n', "line 1"),

@@ -115,6 +115,20 @@ BAD: dict[str, tuple[Call, str]] = {
     "ddl columns: number": (lambda d: d.ddl.add_table("t", 5), "columns"),  # type: ignore[arg-type]
     "user token scope: number": (lambda d: d.auth.mint_jwt("u", scope=5), "scope"),  # type: ignore[arg-type]
     "expires_in: too long": (lambda d: d.auth.mint_jwt("u", expires_in=86_401), "expires_in: "),
+    "query: filters in the schema's place": (lambda d: d.db.query("t", {"a": 1}), r"schema: .*filters="),  # type: ignore[call-overload]
+    "query: model is a dataclass": (lambda d: d.db.query("t", model=Node), "model: .*Node"),  # type: ignore[type-var]
+    "query: model is an instance": (lambda d: d.db.query("t", model=Model()), "model: .*Model object"),  # type: ignore[call-overload]
+    "ddl column: no type": (lambda d: d.ddl.add_table("t", [{"name": "a"}]), r"columns\.0\.type: "),  # type: ignore[typeddict-item]
+    "ddl column: text": (
+        lambda d: d.ddl.add_table("t", [{"name": "a", "type": "INT"}, "b INT"]),
+        r"columns\.1: .*dict",
+    ),  # type: ignore[list-item]
+    "add_column: five names": (lambda d: d.ddl.add_column("s", "t", "c", "INT", "5"), "4 names"),
+    "add_column: twice": (lambda d: d.ddl.add_column("t", "c", "INT", table="u"), "table is given twice"),
+    "stale_if_error: text": (lambda d: d.secrets.get("K", stale_if_error="5"), "stale_if_error: '5'"),  # type: ignore[call-overload]
+    "stale_if_error: NaN": (lambda d: d.secrets.get("K", stale_if_error=float("nan")), "stale_if_error: nan"),
+    "wait: negative": (lambda d: d.redis.lock("l", wait=-1).__aenter__(), "wait: -1"),
+    "wait: text": (lambda d: d.redis.lock("l", wait="5").__aenter__(), "wait: '5'"),  # type: ignore[arg-type]
     "name: unknown": (lambda d: d("redis.gett", key="k"), "redis.gett.*redis.get"),
     "name: number": (lambda d: d(5), "5"),  # type: ignore[arg-type]
     "name: bad parameter": (lambda d: d("redis.get", key="k", kee="k"), "redis.get: .*kee"),
@@ -154,12 +168,14 @@ async def test_a_wrong_secret_value_is_never_repeated_in_the_error(make_rig: Mak
         ({"url": URL}, AuthenticationError, "DOMINUS_TOKEN is not set.*dominus dev"),
         ({"url": URL, "token": ""}, AuthenticationError, "DOMINUS_TOKEN is not set"),
         ({"url": URL, "token": "short"}, AuthenticationError, "malformed.*5 characters"),
-        ({"url": URL, "token": "t" * 42 + "\n"}, AuthenticationError, "malformed"),
+        ({"url": URL, "token": "t" * 42 + "\n"}, AuthenticationError, "malformed.*ends with"),
+        ({"url": URL, "token": "Bearer " + "t" * 42}, AuthenticationError, "malformed.*blanks"),
         ({"url": URL, "token": "t" * 42 + "é"}, AuthenticationError, "malformed"),
         ({"url": URL, "token": "two words " * 9}, AuthenticationError, "malformed"),
         ({"token": TOKEN}, ValidationError, "DOMINUS_URL is not set.*dominus dev"),
         ({"url": "", "token": TOKEN}, ValidationError, "DOMINUS_URL is not set"),
-        ({"url": "dominus.example", "token": TOKEN}, ValidationError, "DOMINUS_URL"),
+        ({"url": "dominus.example", "token": TOKEN}, ValidationError, "DOMINUS_URL must begin with"),
+        ({"url": "localhost:8000", "token": TOKEN}, ValidationError, "DOMINUS_URL must begin with"),
         ({"url": "ftp://dominus.example", "token": TOKEN}, ValidationError, "DOMINUS_URL"),
         ({"url": "https://", "token": TOKEN}, ValidationError, "DOMINUS_URL"),
         ({"url": "https://host:99999", "token": TOKEN}, ValidationError, "DOMINUS_URL"),

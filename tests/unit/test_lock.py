@@ -7,8 +7,14 @@ import asyncio
 import pytest
 from conftest import MakeRig
 
-from dominus.errors import ConflictError, LeaseLostError, LockNotAcquiredError, ValidationError
-from dominus.testing import failure, ok
+from dominus.errors import (
+    ConflictError,
+    DominusTimeoutError,
+    LeaseLostError,
+    LockNotAcquiredError,
+    ValidationError,
+)
+from dominus.testing import failure, hang, ok
 
 GRANT = ok({"acquired": True, "fence": 12})
 TAKEN = ok({"acquired": False})
@@ -119,8 +125,6 @@ async def test_when_no_renewal_works_the_lease_is_lost_before_another_may_take_i
 
 
 async def test_a_renewal_that_hangs_does_not_hide_the_loss(make_rig: MakeRig):
-    from dominus.testing import hang
-
     rig = make_rig(GRANT, default=hang(), auto=False)
     async with rig.client.redis.lock("job", ttl=60) as lease:
         await rig.clock.advance(61)
@@ -169,3 +173,57 @@ async def test_bad_arguments_are_refused_before_anything_is_sent(
         async with rig.client.redis.lock(**{"name": "job", **given}):  # type: ignore[arg-type]
             pass
     assert rig.server.calls == []
+
+
+async def test_one_object_is_never_held_twice_at_a_time(make_rig: MakeRig):
+    rig = make_rig(default=GRANT, auto=False)
+    lock = rig.client.redis.lock("job", wait=60)
+    rig.server.then(GRANT, HELD, GRANT, HELD)
+    for _ in range(2):
+        async with lock:
+            with pytest.raises(LockNotAcquiredError, match="this very object"):
+                async with lock:
+                    pytest.fail("the block ran")
+    assert len(rig.server.calls) == 4
+
+
+async def test_a_lock_whose_entering_was_cancelled_is_given_back(make_rig: MakeRig):
+    rig = make_rig(hang(), HELD, auto=False)
+
+    async def work() -> None:
+        async with rig.client.redis.lock("job"):
+            pytest.fail("the block ran")
+
+    task = asyncio.create_task(work())
+    await rig.clock.advance(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert paths(rig)[-1] == "release"
+    assert rig.server.calls[0].body["owner"] == rig.server.calls[1].body["owner"]
+
+
+async def test_a_lock_whose_grant_came_too_late_is_given_back(make_rig: MakeRig):
+    rig = make_rig(hang(), HELD, auto=False)
+
+    async def work() -> None:
+        with rig.client.deadline(2.0):
+            async with rig.client.redis.lock("job"):
+                pytest.fail("the block ran")
+
+    task = asyncio.create_task(work())
+    await rig.clock.advance(3)
+    with pytest.raises(DominusTimeoutError):
+        await task
+    assert paths(rig) == ["acquire", "release"]
+
+
+async def test_a_deadline_that_has_passed_keeps_no_lock_from_being_renewed_or_released(make_rig: MakeRig):
+    rig = make_rig(GRANT, default=HELD, auto=False)
+    with rig.client.deadline(2.0):
+        async with rig.client.redis.lock("job", ttl=60) as lease:
+            await rig.clock.advance(100)
+            assert not lease.is_lost
+            assert len(rig.server.calls) == 6
+    assert paths(rig)[-1] == "release"
+    assert len(rig.server.calls) == 7
