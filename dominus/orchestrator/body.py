@@ -14,6 +14,8 @@ __all__ = ["BodyReader", "Receive", "document_of", "fields_of"]
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 MAX_HEADER_LINE = 64 * 1024
+IDLE_SECONDS = 30.0
+"""A body that stands still for so long is given up: it holds memory, and a stream a database connection."""
 DRAIN_SECONDS, DRAIN_IDLE_SECONDS = 10.0, 1.0
 
 
@@ -26,8 +28,22 @@ class BodyReader:
         self._limit = limit
         self._is_done = False
 
+    def restrict(self, limit: int) -> None:
+        """Take no more than so many bytes: the caller is not known."""
+        self._limit = min(self._limit, limit)
+
     async def _next(self) -> bytes:
-        message = await self._receive()
+        scope = asyncio.timeout(IDLE_SECONDS)
+        try:
+            async with scope:
+                message = await self._receive()
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            self._is_done = True
+            raise DominusError(
+                f"nothing of the body came for {IDLE_SECONDS:g} s", code="body_stalled", status_code=408
+            ) from error
         if message["type"] == "http.disconnect":
             self._is_done = True
             raise DominusConnectionError("the client went away before its request was complete")

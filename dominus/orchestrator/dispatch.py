@@ -43,6 +43,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _log = logging.getLogger("dominus.orchestrator")
 _access = logging.getLogger("dominus.access")
 _ANYONE = Principal(subject="anonymous", use="anonymous", scopes=frozenset())
+OPEN_BODY_BYTES = 64 * 1024
+"""What a caller may send who showed no token."""
 MAX_REQUEST_SECONDS = 3600.0
 """What a request may take that names no deadline: bulk loads take their time, statements have their own limit."""
 
@@ -130,6 +132,7 @@ class Dispatcher:
 
     async def _authenticate(self, exchange: Exchange, auth: Auth) -> None:
         if auth is Auth.NONE:
+            exchange.body.restrict(OPEN_BODY_BYTES)
             limited_as = _address(exchange)
         else:
             exchange.principal = await self.principal(exchange, auth)

@@ -18,7 +18,7 @@ from typing import Any, cast
 from dominus.contract.scribe import PageRequest
 from dominus.errors import ValidationError
 from dominus.orchestrator.filters import Parameters, condition
-from dominus.orchestrator.sql import Statement
+from dominus.orchestrator.sql import BOUNDED, Statement
 from dominus.orchestrator.tables import Column, Table, quote
 
 __all__ = ["cursor_after", "page"]
@@ -113,7 +113,9 @@ def page(table: Table, request: PageRequest) -> tuple[Statement, str]:
         f" FROM {table.sql} AS t{where} ORDER BY {order} LIMIT {limit}"
     )
     sql = (
-        "SELECT convert_to(coalesce(json_agg(row_to_json(r.*))::text, '[]'), 'UTF8'), count(*),"
-        f" (array_agg(p.{place}))[count(*)] FROM ({rows}) AS p, LATERAL (SELECT {names}) AS r"
+        f"SELECT {BOUNDED}, q.row_count, q.last_key FROM ("
+        "SELECT coalesce(json_agg(row_to_json(r.*))::text, '[]') AS j, count(*) AS row_count,"
+        f" (array_agg(p.{place}))[count(*)] AS last_key"
+        f" FROM ({rows}) AS p, LATERAL (SELECT {names}) AS r) AS q"
     )
     return Statement(sql, parameters.values, types, parameters.terms), digest

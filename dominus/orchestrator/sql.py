@@ -19,6 +19,11 @@ from dominus.orchestrator.tables import Column, Table, quote
 
 __all__ = ["Statement", "delete", "insert", "query", "update"]
 
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""Of rows in one answer; the client reads no more either."""
+ALL_ROWS = "coalesce(json_agg(row_to_json(p.*))::text, '[]')"
+BOUNDED = f"CASE WHEN octet_length(q.j) <= {MAX_ANSWER_BYTES} THEN convert_to(q.j, 'UTF8') END"
+"""NULL when the rows (`q.j`) are too many bytes, which then stay in PostgreSQL."""
 MAX_KEPT_STATEMENTS = 256
 _NESTED: frozenset[object] = frozenset({dict, list})
 
@@ -116,8 +121,8 @@ def _build_query(table: Table, request: QueryRequest) -> Statement:
     else:
         total = "NULL::int8"
     sql = (
-        f"SELECT convert_to(coalesce(json_agg(row_to_json(p.*))::text, '[]'), 'UTF8'), {total} FROM"
-        f" (SELECT {selected} FROM {source}{order_by(table, request)} LIMIT {limit} OFFSET {offset}) AS p"
+        f"SELECT {BOUNDED}, q.total FROM (SELECT {ALL_ROWS} AS j, {total} AS total FROM"
+        f" (SELECT {selected} FROM {source}{order_by(table, request)} LIMIT {limit} OFFSET {offset}) AS p) AS q"
     )
     return Statement(sql, parameters.values, types, parameters.terms)
 

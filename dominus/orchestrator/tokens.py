@@ -5,6 +5,7 @@ The PSKs that are exchanged for them are here too: the root PSK of the settings,
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -41,6 +42,7 @@ _IAT_LEEWAY_SECONDS = 30
 _MAX_VERIFIED = 10_000
 _PSK_TTL_SECONDS = 5.0
 _MAX_PSKS = 1000
+_MAX_LOOKUPS = 2
 _MAX_PSK_LENGTH = 512
 _DEFAULT_PROJECT, _DEFAULT_ENVIRONMENT = "default", "development"
 _PARTITION_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -73,6 +75,7 @@ class Tokens:
         self._keys = SigningKeys(pool, vault, clock)
         self._root_digest = None if root_token is None else _digest(root_token)
         self._verified: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
+        self._looking_up = asyncio.Semaphore(_MAX_LOOKUPS)
         self._psks: OrderedDict[bytes, tuple[Record | None, float]] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -182,7 +185,9 @@ class Tokens:
         if known is not None and now < known[1]:
             return known[0]
         try:
-            row = await self._pool.fetchrow(_FIND_PSK, digest)
+            # Few at a time: invented PSKs are free, and must not crowd out the pool.
+            async with self._looking_up:
+                row = await self._pool.fetchrow(_FIND_PSK, digest)
         except FAILURES as error:
             raise from_postgres(error) from error
         self._psks[digest] = (row, now + _PSK_TTL_SECONDS)

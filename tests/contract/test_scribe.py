@@ -712,3 +712,24 @@ async def test_a_lost_database_is_a_service_error(people: Caller):
     assert caught.value.status_code == 503
     assert caught.value.retryable
     assert data_of(await scribe.insert(people("k"), InsertRequest(table="locked", data={"a": 1}))) == {"a": 1}
+
+
+async def test_rows_of_too_many_bytes_stay_in_the_database(call: Caller):
+    lines = b"".join(b'{"id":%d,"t":"%b"}\n' % (n, b"x" * 1_100_000) for n in range(64))
+    await call().engines.postgres.data.execute("CREATE TABLE public.wide (id int PRIMARY KEY, t text)")
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield lines
+
+    context = call()
+    context.stream = stream()
+    await scribe.bulk_insert(context, BulkInsertRequest(table="wide"))
+    for ask in (
+        scribe.query(call(), QueryRequest(table="wide")),
+        scribe.page(call(), PageRequest(table="wide")),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            await ask
+        assert caught.value.code == "answer_too_large"
+    fewer = data_of(await scribe.query(call(), QueryRequest(table="wide", columns=["id"])))
+    assert len(fewer["items"]) == 64

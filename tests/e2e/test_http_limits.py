@@ -267,3 +267,10 @@ def test_a_caller_over_its_rate_gets_429_and_says_when(tmp_path_factory: pytest.
         wrong = [slow.ask("POST", "/api/warden/mint", {"method": "auth.self"}, "w" * 43) for _ in range(3)]
         assert [answer.status for answer in wrong] == [401, 401, 429]
         assert 1 <= int(wrong[-1].headers["retry-after"]) <= 30
+
+
+def test_who_shows_no_token_may_send_little(live: Live) -> None:
+    body = {"method": "auth.jwks", "params": {"x": "x" * 70_000}}
+    assert live.ask("POST", "/api/warden/jwks", body).status == 413
+    body["params"] = {"x": "x" * 1000}
+    assert live.ask("POST", "/api/warden/jwks", body).status == 200

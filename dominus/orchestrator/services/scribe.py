@@ -87,11 +87,21 @@ async def _run(
             is_second = True
 
 
+def _refuse_too_large(items: bytes | None) -> None:
+    if items is None:
+        raise ValidationError(
+            f"the rows are more than {sql.MAX_ANSWER_BYTES >> 20} MiB",
+            code="answer_too_large",
+            hint="ask for fewer at once with limit= or page_size=, or for less of each with columns=",
+        )
+
+
 @handles(contract.QUERY)
 async def query(ctx: Context, request: contract.QueryRequest) -> RawJson:
     """Read rows, and count what matches."""
     record, statement = await _run(ctx, request, partial(sql.query, request=request))
     items, total = record or (b"[]", 0)
+    _refuse_too_large(items)
     said = b"null" if total is None else b"%d" % total
     body = b'{"items":%b,"total":%b,"limit":%d,"offset":%d}' % (items, said, request.limit, request.offset)
     return RawJson.of(body, statement.types)
@@ -109,6 +119,7 @@ async def page(ctx: Context, request: contract.PageRequest) -> RawJson:
 
     record, statement = await _run(ctx, request, build)
     items, count, last_key = record or (b"[]", 0, None)
+    _refuse_too_large(items)
     # A full last page is followed by an empty one: cheaper than asking every page for one row more.
     is_end = count < request.page_size
     cursor = None if is_end or last_key is None else keyset.cursor_after(digest, last_key)
