@@ -44,3 +44,9 @@ __all__ = [
     "__version__",
     "dominus",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # `import dominus; dominus.db` is a natural slip: the object has the name of its module.
+    hint = ": write `from dominus import dominus`" if hasattr(Dominus, name) else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")

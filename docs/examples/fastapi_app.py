@@ -65,7 +65,10 @@ async def caller(
 
 @app.post("/orders", status_code=201)
 async def place_order(order: NewOrder) -> Order:
-    row = await dominus.db.insert("web_orders", order)
+    try:
+        row = await dominus.db.insert("web_orders", order)
+    except ValidationError as error:
+        raise HTTPException(422, error.message) from error
     return Order.model_validate(row)
 
 

@@ -92,6 +92,20 @@ class Request(_Model):
     )
 
 
+_PLAIN_WORDS = {
+    "Value error, ": "",
+    "Input should be": "must be",
+    "Field required": "is missing",
+    "Extra inputs are not permitted": "is not known",
+}
+
+
+def _plain_words(message: str) -> str:
+    for theirs, ours in _PLAIN_WORDS.items():
+        message = message.replace(theirs, ours)
+    return message
+
+
 def _as_validation_error(model: type[BaseModel], error: pydantic.ValidationError) -> ValidationError:
     details: list[dict[str, str]] = []
     for item in error.errors(include_url=False, include_context=False, include_input=False):
@@ -99,7 +113,7 @@ def _as_validation_error(model: type[BaseModel], error: pydantic.ValidationError
         known = model.model_fields.get(str(head))
         name = (known.title or known.alias if known else None) or str(head)
         where = ".".join([name, *(str(part) for part in rest)])
-        details.append({"field": where, "message": item["msg"].removeprefix("Value error, ")})
+        details.append({"field": where, "message": _plain_words(item["msg"])})
     said = "; ".join(f"{item['field']}: {item['message']}" for item in details[:5])
     return ValidationError(said, details=details)
 

@@ -18,8 +18,16 @@ SecretKey = Annotated[
 ]
 
 
-class MintedToken(TypedDict, total=False):
-    """A token; `expires_in` is in seconds. Some servers call the token `token`."""
+class MintedToken(TypedDict):
+    """A token; `expires_in` is in seconds."""
+
+    access_token: str
+    token_type: NotRequired[str]
+    expires_in: NotRequired[int]
+
+
+class MintAnswer(TypedDict, total=False):
+    """A minted token on the wire; some servers call it `token`."""
 
     access_token: str
     token: str
@@ -79,7 +87,7 @@ MINT = Operation(
     method="POST",
     path="/api/warden/mint",
     request=MintRequest,
-    result=MintedToken,
+    result=MintAnswer,
     scope=None,
     retry=Retry.READ,
     auth=Auth.PSK,
@@ -91,7 +99,7 @@ MINT_FOR = Operation(
     method="POST",
     path="/api/warden/mint",
     request=MintForRequest,
-    result=MintedToken,
+    result=MintAnswer,
     scope=None,
     retry=Retry.READ,
     auth=Auth.PSK,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 
 from dominus.contract import warden
-from dominus.errors import AuthenticationError
+from dominus.errors import AuthenticationError, ServiceError
 from dominus.namespaces.base import Namespace, as_list, unwrap
 
 if TYPE_CHECKING:
@@ -116,8 +116,14 @@ class Auth(Namespace):
         return self._keys[key_id]
 
 
-def _minted(answer: warden.MintedToken) -> warden.MintedToken:
+def _minted(answer: warden.MintAnswer) -> warden.MintedToken:
     # Servers of the published client may call it `token`; users know one name for it.
-    if "access_token" not in answer and "token" in answer:
-        return {**answer, "access_token": answer["token"]}
-    return answer
+    token = answer.get("access_token") or answer.get("token")
+    if not token:
+        raise ServiceError("the mint gave no token", code="not_dominus", endpoint="auth.mint")
+    minted: warden.MintedToken = {"access_token": token}
+    if "token_type" in answer:
+        minted["token_type"] = answer["token_type"]
+    if "expires_in" in answer:
+        minted["expires_in"] = answer["expires_in"]
+    return minted

@@ -185,11 +185,15 @@ class Catalog:
             rows = await connection.fetch(_NAMES, schema)
         except FAILURES as error:
             raise from_postgres(error) from error
+        first, dot, rest = name.partition(".")
+        is_qualified = dot and first and rest
         return NotFoundError(
             f"there is no table {name!r} in schema {schema!r}",
             code="unknown_table",
             details={"schema": schema, "table": name},
-            hint=suggestion(name, [row["relname"] for row in rows]),
+            hint=f"the schema is an argument of its own: {rest!r}, schema={first!r}"
+            if is_qualified
+            else suggestion(name, [row["relname"] for row in rows]),
         )
 
 

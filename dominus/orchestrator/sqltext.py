@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from dominus.errors import ValidationError
 from dominus.orchestrator.tables import is_system_schema, quote
 
-__all__ = ["SERIAL_TYPES", "ColumnRules", "check_name", "expression", "read_constraints", "read_type"]
+__all__ = [
+    "SERIAL_TYPES",
+    "ColumnRules",
+    "check_name",
+    "default_expression",
+    "expression",
+    "read_constraints",
+    "read_type",
+]
 
 SERIAL_TYPES = frozenset({"smallserial", "serial", "bigserial", "serial2", "serial4", "serial8"})
 _MAX_NAME_BYTES = 63
@@ -53,6 +61,14 @@ _BEFORE_PARENTHESIS = frozenset(
 )
 _STATEMENTS = frozenset({"select", "table", "values", "with", "insert", "update", "delete", "merge"})
 _CLAUSES = frozenset({"primary", "not", "null", "unique", "check", "references", "default", "generated"})
+_VALUE_WORDS = frozenset(
+    {
+        *("true", "false", "null"),
+        *("current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"),
+        *("current_user", "session_user", "current_role", "user"),
+    }
+)
+"""Words that are values by themselves; any other bare word is the name of a column."""
 _SECOND_WORDS = {"double": "precision", "character": "varying", "bit": "varying"}
 _ACTIONS = ("cascade", "restrict", "set null", "set default", "no action")
 
@@ -208,6 +224,22 @@ def expression(text: str, what: str) -> str:
     if reader.next is not None:
         raise reader.refused("parentheses do not match")
     return f"({written})"
+
+
+def default_expression(text: str, what: str) -> str:
+    """Return a default, between parentheses; it cannot name a column, and most often means a text that does.
+
+    Raises:
+        ValidationError: it is none that we allow.
+    """
+    word = text.strip()
+    if re.fullmatch(r"[A-Za-z_]\w*", word, re.ASCII) and word.lower() not in _VALUE_WORDS:
+        raise ValidationError(
+            f"{what}: {word!r} is the name of a column, and a default can use none",
+            code="invalid_sql",
+            hint=f"a text has quotes of its own: \"'{word}'\"",
+        )
+    return expression(text, what)
 
 
 def read_type(text: str, what: str) -> str:

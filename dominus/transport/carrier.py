@@ -8,6 +8,7 @@ again as the call itself, and the SDK would do 0.5 of bare aiohttp's calls per s
 from __future__ import annotations
 
 import asyncio
+import io
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ __all__ = ["AiohttpCarrier", "Carrier", "HttpxCarrier", "Outgoing", "Received"]
 USER_AGENT = f"dominus-sdk/{__version__}"
 KEEP_ALIVE_SECONDS = 55.0
 MAX_KNOWN_URLS = 512
+LARGE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,10 @@ class Carrier(Protocol):
         """Close the connections."""
         ...
 
+    def abandon(self) -> None:
+        """Let go of them without a loop, at the end of the program."""
+        ...
+
 
 @dataclass(slots=True)
 class AiohttpCarrier:
@@ -111,9 +117,13 @@ class AiohttpCarrier:
             url = URL(self.base_url + out.path, encoded=True)
             if len(self._urls) < MAX_KNOWN_URLS:
                 self._urls[out.path] = url
+        content = out.content
+        if isinstance(content, bytes) and len(content) > LARGE_BYTES:
+            # aiohttp warns of large bytes, which it would write in one piece; a file is written in parts.
+            content = io.BytesIO(content)
         try:
             async with self.session.request(
-                out.method, url, data=out.content, headers=out.headers, allow_redirects=False
+                out.method, url, data=content, headers=out.headers, allow_redirects=False
             ) as response:
                 length = response.content_length
                 if length is not None and length <= self.max_bytes:
@@ -134,6 +144,14 @@ class AiohttpCarrier:
     async def aclose(self) -> None:
         """Close the pool."""
         await self.session.close()
+
+    def abandon(self) -> None:
+        """Let go of the pool without a loop, at the end of a program that closed its loop and nothing else."""
+        connector = self.session.connector
+        self.session.detach()
+        if connector is not None:
+            # Its sockets end with the process; unregistered, it has nothing to complain of.
+            connector._conns.clear()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public way without a loop
 
 
 @dataclass(slots=True)
@@ -178,6 +196,9 @@ class HttpxCarrier:
             raise _broken(error, out.endpoint) from error
         return Received(response.status_code, response.headers, body)
 
+    def abandon(self) -> None:
+        """Leave the transport to whoever made it."""
+
     async def aclose(self) -> None:
         """Close the transport."""
         await self.transport.aclose()
@@ -214,20 +235,24 @@ def _timed_out(error: Exception, endpoint: str, *, never_left: bool) -> Failure:
 
 def _not_reached(error: Exception, endpoint: str) -> Failure:
     causes = _causes(error)
-    is_certificate = any(isinstance(cause, ssl.SSLError) for cause in causes)
+    tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
+    if tls is None:
+        hint = "is DOMINUS_URL right, and is it running?"
+    elif isinstance(tls, ssl.SSLCertVerificationError):
+        hint = "its TLS certificate does not fit"
+    else:
+        hint = "it does not speak TLS there: should DOMINUS_URL begin with http://?"
     return Failure(
         DominusConnectionError(
-            f"the server was not reached: {_said(error)}",
+            f"the server was not reached: {_where(error)}",
             endpoint=endpoint,
-            hint="its TLS certificate does not fit"
-            if is_certificate
-            else "is DOMINUS_URL right, and is it running?",
-            retryable=not is_certificate,
+            hint=hint,
+            retryable=tls is None,
         ),
         never_left=True,
         is_cold_sign=any(isinstance(cause, ConnectionRefusedError) for cause in causes)
         or "refused" in str(error).lower(),
-        is_final=is_certificate or isinstance(error, httpx.UnsupportedProtocol),
+        is_final=tls is not None or isinstance(error, httpx.UnsupportedProtocol),
     )
 
 
@@ -235,7 +260,9 @@ def _broken(error: Exception, endpoint: str) -> Failure:
     # The request may have been seen and done: a write is not sent again without a key that the server keeps.
     return Failure(
         DominusConnectionError(
-            f"the connection broke before the answer was complete: {_said(error)}", endpoint=endpoint
+            f"the connection broke before the answer was complete: {_said(error)}",
+            endpoint=endpoint,
+            hint="if it always does: do scheme and port of DOMINUS_URL fit the server?",
         )
     )
 
@@ -249,5 +276,12 @@ def _causes(error: BaseException) -> list[BaseException]:
     return chain
 
 
+def _where(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        reason = error.os_error.strerror or str(error.os_error)
+        return f"{error.host}:{error.port}: {reason.partition(chr(10))[0]}"
+    return _said(error)
+
+
 def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return str(error).partition("\n")[0] or type(error).__name__

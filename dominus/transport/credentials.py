@@ -8,7 +8,7 @@ import enum
 import logging
 from collections.abc import Awaitable, Callable
 
-from dominus.contract.warden import MintedToken
+from dominus.contract.warden import MintAnswer
 from dominus.crypto import SecretBox
 from dominus.errors import DominusConnectionError, DominusError, ServiceError
 from dominus.transport.clock import Clock
@@ -39,7 +39,7 @@ def freshness(age: float, lifetime: float) -> Freshness:
 class Credentials:
     """The service token of one event loop. In memory it is sealed under a key derived from the PSK."""
 
-    def __init__(self, clock: Clock, box: SecretBox, mint: Callable[[], Awaitable[MintedToken]]) -> None:
+    def __init__(self, clock: Clock, box: SecretBox, mint: Callable[[], Awaitable[MintAnswer]]) -> None:
         self._clock = clock
         self._box = box
         self._mint = mint

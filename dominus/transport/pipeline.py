@@ -13,7 +13,7 @@ from dominus.contract import envelope
 from dominus.contract.envelope import Dialect
 from dominus.contract.operation import Auth, Operation, Request, Retry
 from dominus.contract.values import restore_rows
-from dominus.contract.warden import MINT, MintedToken, MintRequest
+from dominus.contract.warden import MINT, MintAnswer, MintRequest
 from dominus.crypto import SecretBox
 from dominus.errors import (
     AuthenticationError,
@@ -278,7 +278,7 @@ class Pipeline:
         if settings.environment:
             headers[envelope.ENVIRONMENT_HEADER] = settings.environment
 
-    async def _mint(self) -> MintedToken:
+    async def _mint(self) -> MintAnswer:
         self._shared.mints += 1
         try:
             return await self.call(MINT, MintRequest())
@@ -296,6 +296,10 @@ class Pipeline:
                     hint="does DOMINUS_URL point at a Dominus server?",
                 ) from None
             raise
+
+    def abandon(self) -> None:
+        """Let go of everything without a loop, at the end of the program."""
+        self._wire.carrier.abandon()
 
     async def aclose(self) -> None:
         """Close the wire."""

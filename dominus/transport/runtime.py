@@ -34,11 +34,14 @@ class _Runtime:
         self.opening = asyncio.Lock()
         self.pipeline: Pipeline | None = None
         self._guard: AsyncGenerator[None, None] | None = None
+        self._last_resort: weakref.finalize[[], _Runtime] | None = None
 
     async def open(self, shared: Shared) -> Pipeline:
         async with self.opening:
             if self.pipeline is None:
                 self.pipeline = await _make_pipeline(shared)
+                # For loops that nobody shuts down: an old `run_until_complete`, or a worker's own.
+                self._last_resort = weakref.finalize(self, self.pipeline.abandon)
                 self._guard = self._close_with_loop()
                 await anext(self._guard)
         return self.pipeline
@@ -50,6 +53,8 @@ class _Runtime:
             yield
         finally:
             pipeline, self.pipeline = self.pipeline, None
+            if self._last_resort is not None:
+                self._last_resort.detach()
             if pipeline is not None:
                 await pipeline.aclose()
 

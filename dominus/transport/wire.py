@@ -106,9 +106,10 @@ def _error(
     except ValueError:
         found = None
     facts = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
-    if status == 404 and body.lstrip()[:1] == b"<":
+    if status in {404, 405} and _is_foreign(body, facts):
+        # Other web servers say so of routes they do not have; it must not look like a missing row or secret.
         return ServiceError(
-            "the answer is a web page, not a Dominus answer",
+            "the answer is a web page or another program's, not a Dominus answer",
             code="not_dominus",
             status_code=status,
             endpoint=endpoint,
@@ -126,6 +127,12 @@ def _error(
         request_id=request_id or facts.get("request_id"),
         retry_after=retry_after,
     )
+
+
+def _is_foreign(body: bytes, facts: dict[str, Any]) -> bool:
+    start = body.lstrip()[:1]
+    is_plain_detail = start == b"{" and facts.keys() == {"detail"}
+    return start == b"<" or is_plain_detail or body.strip() in {b"Not Found", b"Method Not Allowed"}
 
 
 def checked(

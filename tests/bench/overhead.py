@@ -24,6 +24,9 @@ class AtOnce:
     async def aclose(self) -> None:
         return
 
+    def abandon(self) -> None:
+        return
+
 
 async def run(arguments: argparse.Namespace) -> None:
     async with Dominus(url="http://127.0.0.1:9", token="x" * 43) as client:

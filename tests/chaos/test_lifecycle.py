@@ -24,11 +24,11 @@ PRELUDE = """
 """
 
 
-async def run(server: RawServer, program: str) -> None:
+async def run(server: RawServer, program: str, flags: tuple[str, ...] = ("-W", "error", "-X", "dev")) -> None:
     """Run a program in a fresh interpreter that treats every warning as an error; it must leave nothing to say."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-W", "error", "-X", "dev", "-c", textwrap.dedent(PRELUDE) + textwrap.dedent(program)),
+        *(*flags, "-c", textwrap.dedent(PRELUDE) + textwrap.dedent(program)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={"DOMINUS_URL": server.url, "DOMINUS_TOKEN": TOKEN, "PYTHONPATH": ":".join(sys.path)},
@@ -189,3 +189,12 @@ async def test_an_instance_closes_itself_and_its_connections():
         # Closed is not over: it opens again.
         assert await client.redis.get("k") == 7
         await client.aclose()
+
+
+async def test_a_program_that_never_shuts_its_loop_down_ends_without_unclosed_sessions() -> None:
+    async with raw_server(HIT) as server:
+        for ending in ("", "loop.close(); "):
+            program = (
+                f"loop = asyncio.new_event_loop(); loop.run_until_complete(call()); {ending}print('done')"
+            )
+            await run(server, program, flags=())

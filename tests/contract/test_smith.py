@@ -220,3 +220,15 @@ async def test_the_catalog_forgets_on_notification_and_after_its_time(call: Call
     await call.sql("ALTER TABLE t ADD m int")
     catalog.forget()
     assert "m" in (await catalog.table("public", "t")).columns
+
+
+async def test_a_default_without_its_quotes_is_told_how_to_write_it(call: Caller):
+    with pytest.raises(ValidationError) as caught:
+        await smith.create_table(call(), table("t", ID, {"name": "s", "type": "text", "default": "pending"}))
+    assert caught.value.hint == "a text has quotes of its own: \"'pending'\""
+    made = data_of(
+        await smith.create_table(
+            call(), table("t", ID, {"name": "d", "type": "date", "default": "CURRENT_DATE"})
+        )
+    )
+    assert made["created"]

@@ -19,7 +19,7 @@ from dominus.orchestrator.sqltext import (
     SERIAL_TYPES,
     ColumnRules,
     check_name,
-    expression,
+    default_expression,
     read_constraints,
     read_type,
 )
@@ -91,7 +91,7 @@ def _rules(column: contract.Column, schema: str) -> ColumnRules:
     if column.default is not None:
         if rules.default is not None:
             raise ValidationError(f"{what}: there are two defaults", code="invalid_sql")
-        rules.default = expression(column.default, f"{what}, default")
+        rules.default = default_expression(column.default, f"{what}, default")
     return rules
 
 
@@ -153,7 +153,9 @@ async def _add(ctx: Context, request: contract.AddColumn) -> RawJson:
     default = request.default
     rules = ColumnRules(
         is_nullable=request.nullable,
-        default=expression(default, f"column {request.column!r}, default") if default is not None else None,
+        default=default_expression(default, f"column {request.column!r}, default")
+        if default is not None
+        else None,
     )
     catalog = await catalog_of(ctx.engines.postgres)
     async with _altering(ctx, catalog, request.schema_) as connection:

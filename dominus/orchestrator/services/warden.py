@@ -77,13 +77,13 @@ WHERE project = $1 AND environment = $2 AND key = $3
 
 
 @handles(contract.MINT)
-async def mint(ctx: Context, _: contract.MintRequest) -> contract.MintedToken:
+async def mint(ctx: Context, _: contract.MintRequest) -> contract.MintAnswer:
     """The app knows the PSK already: its principal gets a token."""
     return _minted(ctx, ctx.principal, ctx.engines.tokens.lifetime_seconds)
 
 
 @handles(contract.MINT_FOR)
-async def mint_for(ctx: Context, request: contract.MintForRequest) -> contract.MintedToken:
+async def mint_for(ctx: Context, request: contract.MintForRequest) -> contract.MintAnswer:
     """A user's token has exactly the scopes that are asked for, and no more than its maker's."""
     asked = request.params
     if asked.user_id.startswith(RESERVED_SUBJECTS):
@@ -103,7 +103,7 @@ async def mint_for(ctx: Context, request: contract.MintForRequest) -> contract.M
     return _minted(ctx, user, asked.expires_in)
 
 
-def _minted(ctx: Context, principal: Principal, lifetime_seconds: int) -> contract.MintedToken:
+def _minted(ctx: Context, principal: Principal, lifetime_seconds: int) -> contract.MintAnswer:
     token = ctx.engines.tokens.mint(principal, lifetime_seconds)
     return {"access_token": token, "token_type": "Bearer", "expires_in": lifetime_seconds}
 
