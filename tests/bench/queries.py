@@ -49,6 +49,17 @@ async def _alone(pool: Any, statement: sql.Statement, count: int) -> float:
     return (await rate(call, count, CONNECTIONS))[0]
 
 
+async def _records(pool: Any, count: int) -> float:
+    """What a program of its own would do: records, decoded by asyncpg."""
+
+    async def call() -> object:
+        return await pool.fetch(
+            "SELECT id, grp, name, amount, at FROM public.bench WHERE grp = $1 LIMIT 10", 77
+        )
+
+    return (await rate(call, count, CONNECTIONS))[0]
+
+
 async def _prepare(server: Dev) -> str:
     async with Dominus(url=server.url, token=server.token) as client:
         columns = [
@@ -98,6 +109,13 @@ async def run(arguments: argparse.Namespace) -> None:
                 f"{median([one.p99_ms for one in served]):.1f}",
                 sum(one.failed for one in served),
             )
+        records: list[float] = []
+        served = []
+        for _ in range(arguments.rounds):
+            records.append(await _records(pool, COUNT))
+            served.append(await load.run(server.url, ask, COUNT, CONNECTIONS))
+        ratio = median([mine.rate / theirs for mine, theirs in zip(served, records, strict=True)])
+        row("db.query, against asyncpg's own records", f"{median(records):.0f}", "", f"{ratio:.2f}")
         wide = [await load.run(server.url, ask, COUNT, 64) for _ in range(arguments.rounds)]
         row("db.query, 64 connections", "", f"{median([one.rate for one in wide]):.0f}", "",
             f"{median([one.p99_ms for one in wide]):.1f}", sum(one.failed for one in wide))  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 
 from dominus.errors import ServiceError, ValidationError
 from dominus.orchestrator import migrate as migrating
-from dominus.orchestrator.engines import postgres as pools
+from dominus.orchestrator.engines import pgpool as pools
 from dominus.orchestrator.engines.pglisten import Listener
 from dominus.orchestrator.engines.pgserver import EmbeddedPostgres
 from dominus.orchestrator.engines.pgtemplate import clone_database, drop_database, with_database

@@ -25,10 +25,12 @@ async def test_a_killed_postmaster_is_started_again_and_nothing_committed_is_los
         while True:
             try:
                 found = await client.db.query("kept", timeout=2)
-                break
+                # A backend may outlive its postmaster for a moment, and still answer.
+                if pid_file.exists() and int(pid_file.read_text().split()[0]) != first:
+                    break
             except DominusError:
-                if time.monotonic() > deadline:
-                    pytest.fail("PostgreSQL did not come back")
-                await asyncio.sleep(0.05)
+                pass
+            if time.monotonic() > deadline:
+                pytest.fail("PostgreSQL did not come back")
+            await asyncio.sleep(0.05)
         assert found["rows"] == [{"id": 1}]
-        assert int(pid_file.read_text().split()[0]) != first

@@ -61,6 +61,9 @@ async def test_the_error_of_a_lost_connection_reaches_the_caller(postgres: Postg
         def is_closed(self) -> bool:
             return False
 
+        def is_in_transaction(self) -> bool:
+            return False
+
         async def fetchrow(self, *_: object) -> None:
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -11,10 +10,10 @@ from typing import Any, Self, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
-from asyncpg.pool import PoolAcquireContext
 
 from dominus.errors import ServiceError, ValidationError
 from dominus.orchestrator.engines.pglisten import Callback, Listener
+from dominus.orchestrator.engines.pgpool import DirectPool
 from dominus.orchestrator.engines.pgtyping import Connection, Pool
 from dominus.orchestrator.migrate import migrate
 from dominus.orchestrator.settings import ServerSettings
@@ -24,11 +23,7 @@ __all__ = ["Postgres", "connect", "describe_dsn"]
 logger = logging.getLogger("dominus.postgres")
 
 CONNECT_SECONDS = 10.0
-ACQUIRE_SECONDS = 10.0
-"""How long a request waits for a free connection, if its deadline is not sooner."""
 CLOSE_SECONDS = 5.0
-RELEASE_EVERY = 1000
-"""So often a kept connection goes through the pool, which retires the old ones."""
 MAX_STATEMENTS = 500_000
 """A connection is replaced after so many: its server process keeps what it learned about every table."""
 
@@ -113,105 +108,8 @@ class Postgres:
             self.data.terminate()
 
 
-_Base: Any = asyncpg.Pool
-
-
-class _Pool(_Base):
-    """A pool whose callers do not wait for ever, and whose single statements do not pay for a release.
-
-    asyncpg gives a connection back in a task of its own. That is a fifth of what a ten-row query costs here, so the
-    connection of a single statement is kept at hand for the next one, unless somebody waits for it.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        _Base.__init__(self, *args, **options)
-        self._kept: list[Any] = []
-        self.waiting_count = 0
-        self._served = 0
-
-    async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
-        connection = self.at_hand() or await _Acquire(self, ACQUIRE_SECONDS)
-        try:
-            row = await connection.fetchrow(query, *args, **options)
-        except asyncpg.PostgresError as error:
-            await self._give_back(connection, is_whole=getattr(error, "severity_en", "") == "ERROR")
-            raise
-        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
-            await self._give_back(connection, is_whole=False)
-            raise
-        except BaseException:
-            # Cancelled: asyncpg stops the statement on the server before the next one runs.
-            await self.release(connection)
-            raise
-        await self._give_back(connection, is_whole=True)
-        return row
-
-    async def _give_back(self, connection: Any, *, is_whole: bool) -> None:
-        self._served += 1
-        if not is_whole:
-            # A fatal error comes a moment before the end of its connection, which until then looks alive. Where
-            # asyncpg knows of the end already, it refuses, and the caller shall see the error itself.
-            with contextlib.suppress(asyncpg.InterfaceError):
-                connection.terminate()
-        elif self.waiting_count or self.is_closing() or self._served % RELEASE_EVERY == 0:
-            await self.release(connection)
-        else:
-            self._kept.append(connection)
-
-    def at_hand(self) -> Any:
-        """Return a kept connection, or None."""
-        while self._kept:
-            connection = self._kept.pop()
-            try:
-                if not connection.is_closed():
-                    return connection
-                # Lost while it was kept; this frees its place in the pool.
-                connection.terminate()
-            except asyncpg.InterfaceError:
-                # asyncpg has freed its place already.
-                continue
-        return None
-
-    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
-        return _Acquire(self, timeout or ACQUIRE_SECONDS)
-
-    async def close(self) -> None:
-        while self._kept:
-            await self.release(self._kept.pop())
-        await _Base.close(self)
-
-
-class _Acquire(PoolAcquireContext):
-    async def __aenter__(self) -> Any:
-        return await self._take()
-
-    def __await__(self) -> Any:
-        return self._take().__await__()
-
-    async def _take(self) -> Any:
-        pool = cast("_Pool", self.pool)
-        self.connection = pool.at_hand()
-        if self.connection is not None:
-            return self.connection
-        pool.waiting_count += 1
-        try:
-            return cast("Any", await super().__aenter__())
-        except TimeoutError as error:
-            size: int = self.pool.get_max_size()
-            is_full = self.pool.get_size() >= size
-            raise ServiceError(
-                f"all {size} database connections are busy" if is_full else "the database does not answer",
-                code="database_busy" if is_full else "database_unavailable",
-                status_code=503,
-                retry_after=1.0,
-                hint="raise DOMINUS_POOL_SIZE, or find the slow statements" if is_full else None,
-            ) from error
-        finally:
-            pool.waiting_count -= 1
-
-
 def _pool(dsn: str, size: int, server_settings: dict[str, str]) -> Any:
-    return _Pool(
+    return DirectPool(
         dsn,
         min_size=0,
         init_size=1,
