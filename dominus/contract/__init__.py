@@ -13,10 +13,10 @@ __all__ = ["operations"]
 @cache
 def operations() -> dict[str, Operation[Any, Any]]:
     """Return every operation by its name, in the order of the services."""
-    from dominus.contract import health, scribe, smith, warden, whisperer
+    from dominus.contract import gateway, health, scribe, smith, warden, whisperer
 
     found: dict[str, Operation[Any, Any]] = {}
-    for module in (warden, scribe, smith, whisperer, health):
+    for module in (warden, scribe, smith, whisperer, gateway, health):
         for value in vars(module).values():
             if isinstance(value, Operation):
                 if value.name in found:

@@ -40,6 +40,8 @@ class Auth(enum.Enum):
     """The service JWT, or the user's on `as_user`."""
     PSK = "psk"
     """The pre-shared key itself: the mint."""
+    SESSION = "session"
+    """A gateway session token, which opens nothing else."""
     NONE = "none"
 
 
@@ -156,8 +158,14 @@ class Operation(Generic[Req, Data]):
         fields = self.request.model_fields
         by_wire_name = {info.alias or name: name for name, info in fields.items()}
         placeholders: list[str] = re.findall(r"{(\w+)}", self.path)
-        object.__setattr__(self, "service", self.path.split("/")[2])
+        object.__setattr__(self, "service", self.service_of(self.path))
         object.__setattr__(self, "path_fields", {name: by_wire_name[name] for name in placeholders})
+
+    @staticmethod
+    def service_of(path: str) -> str:
+        """Return the service that a path belongs to; the published gateway routes have none in theirs."""
+        parts = path.split("/")
+        return "gateway" if path.startswith(("/api/v1/", "/v1/")) else parts[2]
 
     @property
     def required_keys(self) -> frozenset[str]:
