@@ -14,9 +14,11 @@ import asyncio
 from pathlib import Path
 
 import bulk
+import gateway
 import overhead
 import queries
 import redis_get
+import sessions
 import startup
 import uvloop
 
@@ -26,6 +28,8 @@ PARTS = {
     "bulk": bulk.run,
     "overhead": overhead.run,
     "startup": startup.run,
+    "gateway": gateway.run,
+    "sessions": sessions.run,
 }
 
 
