@@ -37,9 +37,9 @@ class Orchestrator:
     """An ASGI application. `opening` makes the engines when the server starts and closes them when it ends."""
 
     def __init__(self, opening: EnginesFactory) -> None:
-        from dominus.orchestrator.services import health, scribe, smith, warden, whisperer
+        from dominus.orchestrator.services import gateway, health, scribe, smith, warden, whisperer
 
-        _ = health, scribe, smith, warden, whisperer  # importing them registers their handlers
+        _ = gateway, health, scribe, smith, warden, whisperer  # importing them registers their handlers
         missing = operations().keys() - HANDLERS.keys()
         if missing:
             raise RuntimeError(f"operations without a handler: {', '.join(sorted(missing))}")
@@ -68,7 +68,11 @@ class Orchestrator:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live through the server's lifespan."""
-        if scope["type"] == "http" and scope["path"].startswith("/api/") and self._dispatcher is not None:
+        if (
+            scope["type"] == "http"
+            and scope["path"].startswith(("/api/", "/v1/"))
+            and self._dispatcher is not None
+        ):
             await self._dispatcher(scope, receive, send)
         else:
             await self._pages(scope, receive, send)
@@ -105,7 +109,9 @@ class Orchestrator:
                 body = failure(error.message, error.code, error.details, "", error.hint)
                 return Response(body, error.status_code or 401, media_type="application/json")
         # Rendering reads files when there are several workers.
-        return Response(await asyncio.to_thread(self._metrics.render), media_type=CONTENT_TYPE)
+        gateway = None if self._engines is None else self._engines.gateway
+        more = () if gateway is None else (gateway.registry,)
+        return Response(await asyncio.to_thread(self._metrics.render, *more), media_type=CONTENT_TYPE)
 
     async def _check_watcher(self, request: HttpRequest) -> None:
         """Let a token or a PSK with the scope `metrics:read` in: scrapers cannot mint."""

@@ -24,11 +24,13 @@ class Principal:
     subject: str
     """The id of a service or user; it names the caller in audit trails and rate limits."""
     use: str
-    """`service` or `user`."""
+    """`service` or `user`, or `session` for a token of the gateway."""
     scopes: frozenset[str]
     """`service:verb`, or `*` for everything."""
     project: str = "default"
     environment: str = "development"
+    target: str | None = None
+    """What a session token opens; None for every other token."""
 
     def may(self, scope: str | None) -> bool:
         """Return whether a scope is covered; None asks for nothing."""
@@ -57,6 +59,8 @@ class Context:
     """The rest of a streamed body: chunks of JSON lines, cut anywhere."""
     seal: Callable[[], Idempotency | None] | None = None
     """For a streamed body: call it when the stream is read, for the idempotency of all that was in it."""
+    called_host: str = ""
+    """The name under which the caller reached this server, as it says."""
 
 
 class RawJson(bytes):

@@ -23,8 +23,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, is_shared: bool = False, is_held: bool = False) -> socket.socket:
     """Return a socket that listens; who connects before the server runs waits for it.
+
+    Args:
+        host: the address.
+        port: 0: any free one.
+        is_shared: other processes of this user may listen on the port too, and each gets its part.
+        is_held: only hold the port, and do not listen.
 
     Raises:
         ConflictError: the port is taken.
@@ -37,8 +43,11 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
+        if not is_held:
+            listener.listen(BACKLOG)
     except (OSError, UnicodeError) as error:
         if listener is not None:
             listener.close()

@@ -47,10 +47,10 @@ class Metrics:
         child[0].inc()
         child[1].observe(seconds)
 
-    def render(self) -> bytes:
-        """Return the exposition text."""
+    def render(self, *more: CollectorRegistry) -> bytes:
+        """Return the exposition text, with what `more` registries hold."""
         if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             registry = CollectorRegistry()
             MultiProcessCollector(registry)
             return generate_latest(registry)
-        return generate_latest(self._registry)
+        return b"".join(generate_latest(registry) for registry in (self._registry, *more))

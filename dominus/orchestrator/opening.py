@@ -20,6 +20,8 @@ from dominus.orchestrator.engines import Engines
 from dominus.orchestrator.engines.pgserver import EmbeddedPostgres
 from dominus.orchestrator.engines.postgres import Postgres
 from dominus.orchestrator.engines.redis import RedisEngine
+from dominus.orchestrator.gateway.host import GatewayHost
+from dominus.orchestrator.gateway.listening import Door, local_door
 from dominus.orchestrator.home import Hold, hold, open_home, read_or_create_secret
 from dominus.orchestrator.settings import ServerSettings
 from dominus.orchestrator.tokens import Tokens
@@ -42,6 +44,8 @@ class Foundation:
     home: Path | None = None
     hold: Hold | None = None
     postgres: EmbeddedPostgres | None = None
+    gateway: Door | None = None
+    """How native sessions come in; None: they do not."""
 
     def close(self) -> None:
         """End the embedded PostgreSQL and free the home. Blocks."""
@@ -77,6 +81,7 @@ def lay_foundation(settings: ServerSettings, what: str) -> Foundation:
             home=home,
             hold=held,
             postgres=server,
+            gateway=local_door(),
         )
     except BaseException:
         if server is not None:
@@ -152,7 +157,18 @@ class OpenEngines:
             lifetime_seconds=settings.token_lifetime,
         )
         await tokens.start()
-        return Engines(settings=settings, postgres=postgres, redis=redis, vault=vault, tokens=tokens)
+        engines = Engines(settings=settings, postgres=postgres, redis=redis, vault=vault, tokens=tokens)
+        if self._foundation.gateway is not None:
+            host = GatewayHost(
+                self._foundation.gateway,
+                engines,
+                dsn=self._foundation.dsn,
+                redis_url=_given(settings.redis_url),
+            )
+            stack.push_async_callback(host.aclose)
+            await host.open()
+            engines.gateway = host
+        return engines
 
 
 def open_engines(foundation: Foundation) -> OpenEngines:

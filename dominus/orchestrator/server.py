@@ -23,6 +23,7 @@ from dominus.errors import ConflictError, ServiceError
 from dominus.orchestrator.app import Orchestrator
 from dominus.orchestrator.body import Receive
 from dominus.orchestrator.dispatch import Scope, Send
+from dominus.orchestrator.gateway.listening import door_of_worker, open_for_dev, open_for_serve
 from dominus.orchestrator.home import LOCK, hold, open_home
 from dominus.orchestrator.listener import BACKLOG, bind, check_certificate, is_loopback, url_of
 from dominus.orchestrator.logs import configure_logging, flush_logs
@@ -95,12 +96,14 @@ def run_dev(
     with (
         _until_signal(),
         _bound_for(host, port, settings.home) as listener,
+        open_for_dev(settings, host) as door,
         contextlib.ExitStack() as stack,
     ):
         url = url_of(host, listener, "http")
         with _signals_put_off():
             foundation = lay_foundation(settings, f"dominus dev on {url}")
             stack.callback(_close, foundation)
+            foundation.gateway = door
         _run(foundation, listener, lambda: on_ready(foundation, url), {"proxy_headers": False})
 
 
@@ -116,14 +119,20 @@ def run_serve(
     """
     configure_logging(log_level, is_json=True)
     foundation = lay_remote_foundation(read_settings())
+    settings = foundation.settings
     options: dict[str, Any] = {"proxy_headers": "FORWARDED_ALLOW_IPS" in os.environ}
     if certfile is not None:
         check_certificate(certfile, keyfile)
         options |= {"ssl_certfile": certfile, "ssl_keyfile": keyfile}
-    with _until_signal(), contextlib.closing(bind(host, port)) as listener:
+    with (
+        _until_signal(),
+        contextlib.closing(bind(host, port)) as listener,
+        open_for_serve(settings, host, certfile, keyfile, workers) as door,
+    ):
         url = url_of(host, listener, "https" if certfile else "http")
         ready = f"serving on {url} with {workers} worker{'s' * (workers > 1)}"
         if workers == 1:
+            foundation.gateway = door
             _run(foundation, listener, lambda: _log.info(ready), options)
         else:
             os.environ[LOG_LEVEL] = log_level
@@ -136,7 +145,9 @@ def run_serve(
 def make_worker() -> Served:
     """Return the app of one worker process: what uvicorn imports and calls there."""
     configure_logging(os.environ.get(LOG_LEVEL, "info"), is_json=True)
-    foundation = lay_remote_foundation(read_settings())
+    settings = read_settings()
+    foundation = lay_remote_foundation(settings)
+    foundation.gateway = door_of_worker(settings)
     return Served(Orchestrator(lambda: open_engines(foundation)), is_worker=True)
 
 

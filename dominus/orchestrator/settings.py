@@ -56,6 +56,27 @@ class ServerSettings(BaseSettings):
     """Show /metrics to anyone; `dominus dev` does on loopback."""
     request_log: bool = True
     """A structured line for each request, on the logger `dominus.access`."""
+    gateway_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Where native sessions connect; 0: any free port. None: 3001 or a free one for `dominus dev`, none for `serve`."""
+    gateway_host: str | None = None
+    """The name under which clients reach the gateway; None: its address, or for all addresses the name of HTTP."""
+    gateway_address: str | None = None
+    """The address that the gateway listens on; None: the one of HTTP."""
+    gateway_targets: str = ""
+    """More databases by name: `legacy=tcp://db:1521 tigerbeetle=tcp://10.0.0.1:3000,10.0.0.2:3000`."""
+    gateway_certfile: Path | None = None
+    """The gateway's certificate chain, PEM; None: the one of `serve --ssl-certfile`, if any."""
+    gateway_keyfile: Path | None = None
+    gateway_connections: int = Field(default=4096, ge=1)
+    """Open at a time, of one worker."""
+    gateway_connections_per_principal: int = Field(default=200, ge=1)
+    """Open at a time, of one worker; also the connections of one database login, and the logins of one principal."""
+    gateway_idle: float = Field(default=3600.0, gt=0)
+    """Seconds without a byte either way, after which a native connection is closed."""
+    gateway_max_lifetime: float | None = Field(default=None, gt=0)
+    """Seconds that a native connection may live, and a database login after its expiry; None: until it is closed."""
+    gateway_login_lifetime: int = Field(default=900, ge=60, le=86_400)
+    """Seconds in which a database login of a session opens connections."""
     is_durable: bool = True
     """False only for tests: the embedded PostgreSQL does not wait for the disk."""
 

@@ -13,12 +13,14 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import jwt
 from jwt.algorithms import RSAAlgorithm
 from pydantic_core import from_json
 
+from dominus.contract.gateway import AUDIENCE, scope_of
 from dominus.errors import AuthenticationError, AuthorizationError, ValidationError
 from dominus.orchestrator.context import Principal
 from dominus.orchestrator.engines.pg_errors import FAILURES, from_postgres
@@ -29,12 +31,15 @@ if TYPE_CHECKING:
     from dominus.orchestrator.engines.pgtyping import Pool, Record
     from dominus.orchestrator.vault import Vault
 
-__all__ = ["ISSUER", "MAX_TOKEN_LENGTH", "RESERVED_SUBJECTS", "Tokens"]
+__all__ = ["ISSUER", "MAX_TOKEN_LENGTH", "RESERVED_SUBJECTS", "SessionGrant", "Tokens"]
+
+T = TypeVar("T")
 
 ISSUER = "dominus"
 MAX_TOKEN_LENGTH = 8192
 """Characters. Proxies allow headers of 8 to 16 kB."""
 _ROOT, _PSK = "service:root", "psk:"
+_SESSION = "session"
 RESERVED_SUBJECTS = ("service:", _PSK)
 """No user's id begins so: whatever is kept by subject cannot be reached by a user of the same name."""
 # Replicas' clocks differ; the published client allows no leeway, so that iat is rounded down besides.
@@ -51,6 +56,17 @@ SELECT id, scopes, project, environment
 FROM dominus.psks
 WHERE psk_sha256 = $1 AND (disabled_at IS NULL OR disabled_at > now())
 """
+
+
+@dataclass(frozen=True, slots=True)
+class SessionGrant:
+    """What a session token opens."""
+
+    principal: Principal
+    """Whose it is; its one scope is `gateway:<target>`."""
+    target: str
+    expires_at: float
+    """Unix time; new connections are refused from then on."""
 
 
 class Tokens:
@@ -76,6 +92,7 @@ class Tokens:
         self._root_digest = None if root_token is None else _digest(root_token)
         self._verified: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
         self._looking_up = asyncio.Semaphore(_MAX_LOOKUPS)
+        self._grants: OrderedDict[bytes, tuple[SessionGrant, float]] = OrderedDict()
         self._psks: OrderedDict[bytes, tuple[Record | None, float]] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -94,18 +111,30 @@ class Tokens:
 
     def mint(self, principal: Principal, lifetime_seconds: int | None = None) -> str:
         """Return a token that says who `principal` is, by default for `lifetime_seconds` of the settings."""
+        return self._signed(principal, lifetime_seconds or self.lifetime_seconds, {})
+
+    def mint_session(self, principal: Principal, target: str, lifetime_seconds: int) -> str:
+        """Return a token that opens one target of the gateway to `principal`, and nothing over HTTP but its calls.
+
+        Whether the principal may have it is the caller's to check.
+        """
+        session = replace(principal, use=_SESSION, scopes=frozenset({scope_of(target)}))
+        return self._signed(session, lifetime_seconds, {"aud": AUDIENCE, "target": target})
+
+    def _signed(self, principal: Principal, lifetime_seconds: int, more: dict[str, str]) -> str:
         key = self._keys.signing()
         issued_at = int(self._clock())
         claims = {
             "iss": ISSUER,
             "sub": principal.subject,
             "iat": issued_at,
-            "exp": issued_at + (lifetime_seconds or self.lifetime_seconds),
+            "exp": issued_at + lifetime_seconds,
             "jti": secrets.token_hex(16),
             "use": principal.use,
             "scopes": sorted(principal.scopes),
             "project": principal.project,
             "environment": principal.environment,
+            **more,
         }
         token = jwt.encode(claims, key.private, algorithm="RS256", headers={"kid": key.kid})
         if len(token) > MAX_TOKEN_LENGTH:
@@ -121,20 +150,35 @@ class Tokens:
         Raises:
             AuthenticationError: it is malformed, expired, not ours, or not for this use.
         """
+        return await self._judged(token, self._verified, _principal_of)
+
+    async def verify_session(self, token: str) -> SessionGrant:
+        """Return what a session token opens, and to whom.
+
+        Raises:
+            AuthenticationError: it is malformed, expired, not ours, or no session token.
+        """
+        return await self._judged(token, self._grants, _grant_of)
+
+    async def _judged(
+        self,
+        token: str,
+        known: OrderedDict[bytes, tuple[T, float]],
+        judge: Callable[[dict[str, Any], float], tuple[T, float]],
+    ) -> T:
         if len(token) > MAX_TOKEN_LENGTH:
             raise _refused("it is too long to be one")
         digest = _digest(token)
-        known = self._verified.get(digest)
+        found = known.get(digest)
         now = self._clock()
-        if known is not None and now < known[1]:
-            self._verified.move_to_end(digest)
-            return known[0]
-        claims = await self._claims(token)
-        principal, expires_at = _principal_of(claims, now)
-        self._verified[digest] = (principal, expires_at)
-        if len(self._verified) > _MAX_VERIFIED:
-            self._verified.popitem(last=False)
-        return principal
+        if found is not None and now < found[1]:
+            known.move_to_end(digest)
+            return found[0]
+        judged = judge(await self._claims(token), now)
+        known[digest] = judged
+        if len(known) > _MAX_VERIFIED:
+            known.popitem(last=False)
+        return judged[0]
 
     def jwks(self) -> dict[str, Any]:
         """Return the public keys that verify tokens of today, the signing one first (RFC 7517)."""
@@ -225,12 +269,27 @@ def _digest(text: str) -> bytes:
 
 def _principal_of(claims: dict[str, Any], now: float) -> tuple[Principal, float]:
     """Judge the claims of a token whose signature is right; return whom it speaks for, and until when."""
-    if claims.get("iss") != ISSUER:
-        raise _refused("it was issued elsewhere")
     if "aud" in claims:
         raise _refused("it is for another audience")
     if claims.get("use") not in ("service", "user"):
         raise _refused("it is for another use")
+    return _read_claims(claims, now)
+
+
+def _grant_of(claims: dict[str, Any], now: float) -> tuple[SessionGrant, float]:
+    """Judge the claims of a session token, whose audience is the gateway alone."""
+    if claims.get("aud") != AUDIENCE or claims.get("use") != _SESSION:
+        raise _refused("it is no session token")
+    target = claims.get("target")
+    if not isinstance(target, str):
+        raise _refused("a claim is missing")
+    principal, expires_at = _read_claims(claims, now)
+    return SessionGrant(replace(principal, target=target), target, expires_at), expires_at
+
+
+def _read_claims(claims: dict[str, Any], now: float) -> tuple[Principal, float]:
+    if claims.get("iss") != ISSUER:
+        raise _refused("it was issued elsewhere")
     try:
         issued_at, expires_at = float(claims["iat"]), float(claims["exp"])
         principal = Principal(

@@ -75,6 +75,18 @@ def locked(d: Dominus, tag: str) -> Awaitable[Any]:
     return d.redis.acquire_lock(f"k-{tag}", OWNER)
 
 
+async def resolved(d: Dominus, _: str) -> Any:
+    return await d.sessions.resolve(await d.sessions.token("postgres"))
+
+
+async def a_login(d: Dominus, _: str) -> Any:
+    return await d.sessions.credentials(await d.sessions.token("postgres"), db_type="postgres")
+
+
+async def no_release(d: Dominus, tag: str) -> Any:
+    return await d.sessions.release(await d.sessions.token("postgres"), tag)
+
+
 ANNA = {"id": 1, "name": "anna", "price": "1.5000", "born": None, "tags": None}
 BERT = {"id": 2, "name": "bert", "price": None, "born": None, "tags": None}
 MINTED = {"access_token": "str", "token_type": "Bearer", "expires_in": 900}
@@ -413,6 +425,41 @@ SAMPLES: Mapping[str, Sample] = {
         expected=True,
         before=locked,
         wrong={"owner": None},
+    ),
+    "sessions.token": Sample(
+        lambda d, _: d.sessions.token("postgres"),
+        lambda _: {"target": "postgres"},
+        lambda data: data["access_token"],
+        expected=True,
+        wrong={"expires_in": "soon"},
+        shape=lambda token, _: token.count(".") == 2,
+    ),
+    "gateway.resolve": Sample(
+        resolved,
+        lambda _: {},
+        expected={
+            "dns": "127.0.0.1",
+            "gateway_host": "127.0.0.1",
+            "port": True,
+            "tls": False,
+            "target": "postgres",
+            "endpoints": 1,
+        },
+        shape=lambda found, _: found | {"port": 0 < found["port"] < 65_536},
+    ),
+    "gateway.credentials": Sample(
+        a_login,
+        lambda _: {"db_type": "postgres"},
+        expected={"password": 43, "host": "127.0.0.1", "database": "dominus", "expires_in": 900},
+        wrong={"database": 7},
+        shape=lambda found, _: {
+            name: len(value) if name == "password" else value
+            for name, value in found.items()
+            if name not in {"username", "port"}
+        },
+    ),
+    "gateway.release": Sample(
+        no_release, lambda tag: {"username": tag}, expected={"released": False}, wrong={"username": 7}
     ),
     "health.check": Sample(
         lambda d, _: d.health.check(),

@@ -69,6 +69,11 @@ class Server:
         principal = Principal(subject, "service", frozenset(scopes or ("*",)), project)
         return self.engines.tokens.mint(principal)
 
+    def session_token(self, target: str, *, seconds: int = 60, subject: str = "service:root") -> str:
+        """Mint a token for the gateway."""
+        principal = Principal(subject, "service", frozenset({"*"}))
+        return self.engines.tokens.mint_session(principal, target, seconds)
+
     async def __call__(
         self,
         method: str,

@@ -101,7 +101,12 @@ def named_of(op: Operation[Any, Any], wire_name: str) -> str:
 
 
 def credential(server: Server, op: Operation[Any, Any]) -> str | None:
-    return {Auth.TOKEN: server.token(), Auth.PSK: server.psk, Auth.NONE: None}[op.auth]
+    return {
+        Auth.TOKEN: server.token(),
+        Auth.PSK: server.psk,
+        Auth.SESSION: server.session_token("postgres"),
+        Auth.NONE: None,
+    }[op.auth]
 
 
 async def ask(server: Server, op: Operation[Any, Any], fields: Fields, kind: str = JSON, **more: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres import Postgres
     from dominus.orchestrator.engines.redis import RedisEngine
+    from dominus.orchestrator.gateway.host import GatewayHost
     from dominus.orchestrator.settings import ServerSettings
     from dominus.orchestrator.tokens import Tokens
     from dominus.orchestrator.vault import Vault
@@ -24,3 +25,5 @@ class Engines:
     redis: RedisEngine
     vault: Vault
     tokens: Tokens
+    gateway: GatewayHost | None = None
+    """None: this server runs no gateway."""

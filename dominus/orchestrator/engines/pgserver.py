@@ -43,7 +43,9 @@ POLL_SECONDS = 0.005
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "max_connections": "200",
+    "max_connections": "250",
+    # Ours is the superuser: native sessions, which have logins of their own, cannot use up all.
+    "superuser_reserved_connections": "50",
     "shared_buffers": "128MB",
     "timezone": "UTC",
     "log_timezone": "UTC",

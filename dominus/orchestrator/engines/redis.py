@@ -71,7 +71,7 @@ class RedisEngine:
         # The embedded one sorts all keys at each SCAN anyway, and forgets its cursors: one step has them all.
         self.scan_counts = (_WHOLE_KEYSPACE, _WHOLE_KEYSPACE) if is_embedded else (1, SCAN_COUNT)
         """The least and the most keys to ask `scan` for."""
-        self._is_embedded = is_embedded
+        self.is_embedded = is_embedded
         self._write_count = 0
         self._scripts: dict[str, AsyncScript] = {}
 
@@ -123,7 +123,7 @@ class RedisEngine:
     async def run(self, name: str, keys: Sequence[str], args: Sequence[Any], about: str | None = None) -> Any:
         """Run a script, which is atomic; all `keys` must lie in one slot."""
         self._write_count += 1
-        if self._is_embedded and self._write_count % SWEEP_EVERY == 0:
+        if self.is_embedded and self._write_count % SWEEP_EVERY == 0:
             # The embedded one drops an expired entry only when it is touched, or when all are counted.
             await self.execute("DBSIZE")
         try:
