@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dominus.errors import AuthorizationError
@@ -43,6 +43,8 @@ class Core:
         self._lock = threading.Lock()
         self._shared: Shared | None = None
         self._runtimes: Runtimes | None = None
+        self.also_close: list[Callable[[], Awaitable[None]]] = []
+        """What `aclose` ends besides: what a thread of ours has open for this client."""
 
     @property
     def clock(self) -> Clock:
@@ -92,6 +94,9 @@ class Core:
 
     async def aclose(self) -> None:
         """Close what the running loop holds; the next call reads the environment anew."""
+        also, self.also_close = self.also_close, []
+        for close in also:
+            await close()
         if self._runtimes is not None:
             await self._runtimes.aclose()
         self._shared = None
@@ -118,8 +123,9 @@ class Caller:
         *,
         timeout: float | None = None,
         lines: Lines | None = None,
+        session_token: str | None = None,
     ) -> Data:
-        """Send an operation and return its data."""
+        """Send an operation and return its data; `session_token` is for what the gateway's operations ask."""
         if self.user_token is not None and op.auth.value == "psk":
             raise AuthorizationError(
                 f"{op.name} is the service's to call, not a user's",
@@ -127,5 +133,5 @@ class Caller:
                 hint="call it on the client itself, not on as_user(...)",
             )
         pipeline = await self.core.pipeline()
-        user_token = self.user_token if op.auth.value == "token" else None
+        user_token = self.user_token if op.auth.value == "token" else session_token
         return await pipeline.call(op, request, timeout=timeout, user_token=user_token, lines=lines)

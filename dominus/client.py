@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dominus.namespaces.health import Health
     from dominus.namespaces.redis import Redis
     from dominus.namespaces.secrets import Secrets
+    from dominus.sessions import Sessions
     from dominus.settings import Settings
     from dominus.transport.clock import Clock
     from dominus.transport.shared import ColdStart, Stats
@@ -123,6 +124,13 @@ class Dominus:
         from dominus.namespaces.health import Health
 
         return Health(self._caller)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """Native clients of databases, through the gateway."""
+        from dominus.sessions import Sessions
+
+        return Sessions(self._caller)
 
     async def get(self, key: str, default: Any = MISSING, *, timeout: float | None = None) -> Any:
         """Return a secret's value: `dominus.secrets.get`.

@@ -11,7 +11,11 @@ DominusError
 │   └── LeaseLostError       409        the lock ran out while it was held
 ├── RateLimitError           429        `retry_after` says when
 ├── ServiceError             5xx        also an answer that is cut off, no JSON or of the wrong shape
-│   └── CircuitOpenError     503        not sent: the service failed too often, `retry_after` says when
+│   ├── CircuitOpenError     503        not sent: the service failed too often, `retry_after` says when
+│   └── GatewayError         502        the gateway of native sessions: not reached, or it refused
+│       ├── GatewayResolutionError      nobody said where the gateway is
+│       └── CredentialError             it made no database login
+├── ProxyError                          the local endpoint of a native session failed
 ├── DominusTimeoutError      504        also a built-in TimeoutError
 └── DominusConnectionError              also a built-in ConnectionError; the server was not reached
 """
@@ -26,12 +30,16 @@ __all__ = [
     "AuthorizationError",
     "CircuitOpenError",
     "ConflictError",
+    "CredentialError",
     "DominusConnectionError",
     "DominusError",
     "DominusTimeoutError",
+    "GatewayError",
+    "GatewayResolutionError",
     "LeaseLostError",
     "LockNotAcquiredError",
     "NotFoundError",
+    "ProxyError",
     "RateLimitError",
     "SecureTableError",
     "ServiceError",
@@ -189,6 +197,31 @@ class CircuitOpenError(ServiceError):
 
     default_code = "circuit_open"
     default_status = 503
+
+
+class GatewayError(ServiceError):
+    """The gateway of native sessions was not reached, or refused the connection."""
+
+    default_code = "gateway"
+    default_status = 502
+
+
+class GatewayResolutionError(GatewayError):
+    """The orchestrator did not say where the gateway is."""
+
+    default_code = "gateway_resolution"
+
+
+class CredentialError(GatewayError):
+    """The orchestrator made no database login for a native session."""
+
+    default_code = "gateway_credentials"
+
+
+class ProxyError(DominusError):
+    """The local endpoint of a native session could not be opened."""
+
+    default_code = "proxy"
 
 
 class DominusTimeoutError(DominusError, TimeoutError):

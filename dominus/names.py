@@ -18,6 +18,9 @@ METHOD_OF: Mapping[str, str] = {
     "auth.self": "auth.token",
     "auth.mint": "auth.mint_jwt",
     "auth.jwks": "auth.get_public_key",
+    "gateway.resolve": "sessions.resolve",
+    "gateway.credentials": "sessions.credentials",
+    "gateway.release": "sessions.release",
 }
 """Operations whose method has another name; every other operation is called as it is."""
 _ALSO = ("get", "upsert", "ddl.add_table", "auth.validate_jwt", "secrets.get_many", "auth.mint_jwt")

@@ -15,7 +15,7 @@ import dominus
 
 ROOT = Path(dominus.__file__).parent
 HEAVY = {
-    "aiohttp", "asyncpg", "bcrypt", "cryptography", "fakeredis", "httpx", "httpx_aiohttp", "jwt", "lupa", "prometheus_client",
+    "aiohttp", "asyncpg", "bcrypt", "cryptography", "fakeredis", "httpx", "httpx_aiohttp", "jwt", "lupa", "prometheus_client", "psycopg", "tigerbeetle",
     "pydantic", "pydantic_core", "pydantic_settings", "redis", "rich", "starlette", "typer", "uvicorn", "uvloop", "yarl", "pytest",
 }  # fmt: skip
 # httpx loads rich for its command line wherever it is installed.
@@ -100,7 +100,8 @@ LAYERS: dict[str, set[str]] = {
     "namespaces": {"transport", "contract", "caller"},
     "caller": {"transport", "contract", "settings"},
     "names": {"contract", "client"},
-    "client": {"caller", "names", "namespaces", "transport", "contract", "settings"},
+    "sessions": {"transport", "contract", "settings", "caller", "crypto"},
+    "client": {"caller", "names", "namespaces", "sessions", "transport", "contract", "settings"},
     "__init__": {"client"},
     "orchestrator": {"contract", "crypto"},
     "testing": {
