@@ -312,7 +312,12 @@ async def test_no_strange_content_gives_a_5xx(asked: tuple[Operation[Any, Any], 
 async def test_no_request_gives_a_5xx(asked: dict[str, Any], server: Server) -> None:
     op: Operation[Any, Any] = asked["op"]
     token = {
-        "good": {Auth.TOKEN: server.token(), Auth.PSK: server.psk, Auth.NONE: None}[op.auth],
+        "good": {
+            Auth.TOKEN: server.token(),
+            Auth.PSK: server.psk,
+            Auth.SESSION: server.session_token("postgres"),
+            Auth.NONE: None,
+        }[op.auth],
         "none": None,
         "weak": server.token("db:read", subject="weak"),
         "garbage": "x.y.z",

@@ -13,8 +13,8 @@ from typing import Any, NotRequired, get_origin, get_type_hints
 import pytest
 
 import dominus as package
-from dominus import Dominus, crypto, testing
-from dominus.contract import health, operations, scribe, smith, warden, whisperer
+from dominus import Dominus, crypto, sessions, testing
+from dominus.contract import gateway, health, operations, scribe, smith, warden, whisperer
 from dominus.names import METHOD_OF, callable_names
 from dominus.namespaces.auth import Auth
 from dominus.namespaces.db import Db, QueryRows
@@ -24,6 +24,9 @@ from dominus.namespaces.lock import Lease
 from dominus.namespaces.redis import Redis
 from dominus.namespaces.secrets import Secrets
 from dominus.orchestrator.settings import ServerSettings
+from dominus.sessions import AsyncSession, Session, Sessions
+from dominus.sessions.factories import PostgresSessions, RedisSessions, TigerBeetleSessions
+from dominus.sessions.given import TigerBeetle
 from dominus.settings import Settings
 from dominus.transport.shared import Stats
 
@@ -35,11 +38,15 @@ NAMESPACES: dict[str, type] = {
     "redis": Redis,
     "auth": Auth,
     "health": Health,
+    "sessions": Sessions,
 }
-CONTRACT = (warden, scribe, smith, whisperer, health)
-_PREFIXES = re.compile(
-    r"\b(?:builtins|scribe|smith|warden|whisperer|health|contextlib|httpx|pytest|asyncpg)\."
-)
+FACTORIES: dict[str, type] = {
+    "redis": RedisSessions,
+    "postgres": PostgresSessions,
+    "tigerbeetle": TigerBeetleSessions,
+}
+CONTRACT = (warden, scribe, smith, whisperer, health, gateway)
+_PREFIXES = re.compile(r"\b(?:builtins|scribe|smith|warden|whisperer|health|contextlib|httpx|pytest)\.")
 
 
 def _text(name: str) -> str:
@@ -48,7 +55,8 @@ def _text(name: str) -> str:
 
 def _annotation(value: Any) -> str:
     text = value if isinstance(value, str) else getattr(value, "__name__", str(value))
-    return _PREFIXES.sub("", text)
+    # Modules that are imported beside a function of the same name.
+    return _PREFIXES.sub("", text).replace("native_", "")
 
 
 def _parameters(signature: inspect.Signature) -> str:
@@ -78,13 +86,16 @@ def signature_text(name: str, target: Callable[..., Any]) -> str:
     signature = inspect.signature(target)
     if inspect.isclass(target):
         return f"{name}{_parameters(signature)}"
+    returned = _annotation(signature.return_annotation)
     if inspect.isasyncgenfunction(target):
         how = "async for item in "
-    elif name == "dominus.redis.lock":
+    elif name == "dominus.redis.lock" or returned.startswith("AsyncSession["):
         how = "async with "
+    elif returned.startswith("Session["):
+        how = "with "
     else:
         how = "await " if inspect.iscoroutinefunction(target) else ""
-    return f"{how}{name}{_parameters(signature)} -> {_annotation(signature.return_annotation)}"
+    return f"{how}{name}{_parameters(signature)} -> {returned}"
 
 
 def shape_text(name: str, shape: Any) -> str:
@@ -115,12 +126,24 @@ def _exported(prefix: str, module: ModuleType) -> Iterator[tuple[str, Callable[.
             yield from _public(f"{prefix}{name}", member)
 
 
+def _sessions() -> Iterator[tuple[str, Callable[..., Any]]]:
+    for name, factory in FACTORIES.items():
+        yield f"dominus.sessions.{name}", vars(factory)["__call__"]
+        yield from _public(f"dominus.sessions.{name}", factory)
+    for name, kind in (("async_session", AsyncSession), ("session", Session)):
+        yield from _public(name, kind)
+    # With a token in hand: `from dominus.sessions import redis, postgres, tigerbeetle`.
+    yield from ((name, vars(sessions)[name]) for name in ("redis", "postgres"))
+    yield "tigerbeetle", vars(TigerBeetle)["__call__"]
+
+
 def client_callables() -> dict[str, Callable[..., Any]]:
     """Return everything that a program may call, by the name that the guide gives it."""
     found: dict[str, Callable[..., Any]] = {"Dominus": Dominus, "dominus": Dominus.__call__}
     found |= dict(_public("dominus", Dominus))
     for name, owner in NAMESPACES.items():
         found |= dict(_public(f"dominus.{name}", owner))
+    found |= dict(_sessions())
     return found | dict(_public("lease", Lease)) | dict(_exported("crypto.", crypto))
 
 
@@ -191,6 +214,15 @@ def test_a_changed_signature_would_be_noticed() -> None:
 def test_every_namespace_of_the_client_is_walked() -> None:
     lazy = {name for name, member in vars(Dominus).items() if type(member).__name__ == "cached_property"}
     assert lazy == set(NAMESPACES)
+
+
+def test_every_factory_of_sessions_is_walked() -> None:
+    lazy = {name for name, member in vars(Sessions).items() if type(member).__name__ == "cached_property"}
+    assert lazy == set(FACTORIES)
+    plain = {name for name in sessions.__all__ if name.islower()}
+    assert plain == set(FACTORIES)
+    walked = set(client_callables())
+    assert {"dominus.sessions.token", "dominus.sessions.postgres.pool", "async_session.close"} <= walked
 
 
 def test_each_operation_has_a_method_that_is_callable_by_name() -> None:
