@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
 from dominus.contract.gateway import BadHandshakeError, Reply, encode_hello, read_reply
-from dominus.errors import AuthenticationError, AuthorizationError, DominusError, GatewayError
+from dominus.errors import AuthenticationError, AuthorizationError, DominusError, GatewayError, NotFoundError
 
 __all__ = ["CONNECT_SECONDS", "UNREACHABLE", "Endpoint", "Way", "is_loopback", "open_socket", "open_tunnel"]
 
@@ -208,8 +208,10 @@ def refusal(reply: Reply, way: Way) -> DominusError | None:
     kind: type[DominusError] = GatewayError
     if reply.code == "authentication" or reply.code.startswith("token"):
         kind = AuthenticationError
-    elif reply.code == "authorization":
+    elif reply.code in {"authorization", "forbidden"}:
         kind = AuthorizationError
+    elif reply.code == "unknown_target":
+        kind = NotFoundError
     # A gateway may repeat the token in its complaint.
     message = reply.message.replace(way.token, "***")
     return kind(f"the gateway refused: {message}", code=reply.code, endpoint=_name(way))

@@ -8,6 +8,7 @@ import pytest
 
 from dominus.errors import ValidationError
 from dominus.orchestrator.gateway.limits import Admission, Limits, Quiet, why_end
+from dominus.orchestrator.gateway.pg_tls import PostgresAddress, tls_of
 from dominus.orchestrator.gateway.targets import Target, builtin_targets, parse_targets
 from dominus.orchestrator.gateway.upstream import RedisLogin, TcpAddress, UnixAddress
 
@@ -57,18 +58,43 @@ def test_wrong_targets_are_named_without_showing_more(text: str, said: str) -> N
 @pytest.mark.parametrize(
     ("dsn", "addresses"),
     [
-        ("postgresql://u:p@db.example/d", [TcpAddress("db.example", 5432)]),
-        ("postgresql://u:p@db:6432/d?sslmode=require", [TcpAddress("db", 6432)]),
-        ("postgresql://u:p@/d?host=/run/a%20b&port=5433", [UnixAddress("/run/a b/.s.PGSQL.5433")]),
-        ("postgresql://u:p@a:1,b:2/d", [TcpAddress("a", 1), TcpAddress("b", 2)]),
-        ("postgresql://u:p@[::1]:7/d", [TcpAddress("::1", 7)]),
-        ("postgresql://u:p@%2Frun%2Fpg/d", [UnixAddress("/run/pg/.s.PGSQL.5432")]),
-        ("postgresql:///d", [TcpAddress("localhost", 5432)]),
+        ("postgresql://u:p@db.example/d", [("db.example", 5432, False)]),
+        ("postgresql://u:p@db:6432/d?sslmode=require", [("db", 6432, True)]),
+        ("postgresql://u:p@/d?host=/run/a%20b&port=5433", ["/run/a b/.s.PGSQL.5433"]),
+        ("postgresql://u:p@a:1,b:2/d", [("a", 1, False), ("b", 2, False)]),
+        ("postgresql://u:p@[::1]:7/d", [("::1", 7, False)]),
+        ("postgresql://u:p@%2Frun%2Fpg/d", ["/run/pg/.s.PGSQL.5432"]),
+        ("postgresql:///d", [("localhost", 5432, False)]),
     ],
 )
 def test_postgres_is_found_where_its_url_says(dsn: str, addresses: list[object]) -> None:
     found = builtin_targets(dsn, "redis://h", None)  # type: ignore[arg-type]
-    assert list(found["postgres"].addresses) == addresses
+    assert [_place(address) for address in found["postgres"].addresses] == addresses
+
+
+def _place(address: object) -> object:
+    if isinstance(address, PostgresAddress):
+        return (address.host, address.port, address.is_tls_required)
+    return address.path if isinstance(address, UnixAddress) else address
+
+
+@pytest.mark.parametrize(
+    ("mode", "verifies", "checks_name", "is_required"),
+    [
+        ("prefer", False, False, False),
+        ("require", False, False, True),
+        ("verify-ca", True, False, True),
+        ("verify-full", True, True, True),
+    ],
+)
+def test_tls_to_postgres_is_as_strict_as_its_url(
+    mode: str, verifies: bool, checks_name: bool, is_required: bool
+) -> None:
+    context, required = tls_of({"sslmode": [mode]})
+    assert isinstance(context, ssl.SSLContext)
+    assert (context.verify_mode is ssl.CERT_REQUIRED, context.check_hostname) == (verifies, checks_name)
+    assert required is is_required
+    assert tls_of({"sslmode": ["disable"]}) == (None, False)
 
 
 @pytest.mark.parametrize(

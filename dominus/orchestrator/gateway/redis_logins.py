@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES", "RedisLogins", "SharedLogin"]
 
-RULES = ("~*", "&*", "+@all", "-@admin", "-@dangerous", "+info", "+keys", "+sort", "+restore", "+flushdb")
-"""What a session may do: all but to administer the server. The last five reach keys only, as the others do."""
+RULES = ("~*", "&*", "+@all", "-@admin", "-@dangerous", "+info", "+keys", "+sort", "+restore")
+"""What a session may do: all but to administer the server. The last four reach keys only, as the others do."""
 
 
 class RedisLogins:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from dominus.contract.gateway import scope_of
 from dominus.errors import ValidationError
+from dominus.orchestrator.gateway.pg_tls import PostgresAddress, tls_of
 from dominus.orchestrator.gateway.upstream import Address, RedisLogin, TcpAddress, UnixAddress
 
 if TYPE_CHECKING:
@@ -105,11 +106,14 @@ def _postgres_addresses(dsn: str) -> tuple[Address, ...]:
     hosts = query["host"][-1].split(",") if "host" in query else [host for host, _ in split]
     ports = query["port"][-1].split(",") if "port" in query else [port for _, port in split]
     addresses: list[Address] = []
+    tls, is_required = tls_of(query)
     for place, host in enumerate(hosts):
         port = int((ports[place] if place < len(ports) else ports[-1]) or POSTGRES_PORT)
         name = unquote(host) or "localhost"
         addresses.append(
-            UnixAddress(f"{name}/.s.PGSQL.{port}") if name.startswith("/") else TcpAddress(name, port)
+            UnixAddress(f"{name}/.s.PGSQL.{port}")
+            if name.startswith("/")
+            else PostgresAddress(name, port, tls, is_required)
         )
     return tuple(addresses)
 
