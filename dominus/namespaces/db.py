@@ -1,4 +1,5 @@
 """dominus.db: rows of tables."""
+# Over 350 lines for its overloads and documentation: each method is a request and a call.
 
 from __future__ import annotations
 
