@@ -4,6 +4,7 @@ Nothing is pasted: what the grammar does not know is refused. An expression is w
 ours that nothing in it can close, so PostgreSQL's own parser holds it to be one expression. It may call the
 functions of a list: some others run any statement they are given, or change the session's role.
 """
+# Over 350 lines since a grammar is read as one: its words, its reader and what it refuses.
 
 from __future__ import annotations
 
