@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Generic, NotRequired, TypeVar, get_origin, get_type_hints
@@ -179,6 +178,3 @@ def _required_keys(result: type) -> frozenset[str]:
     declared: frozenset[str] = getattr(result, "__required_keys__", frozenset())
     hints = get_type_hints(result, include_extras=True) if declared else {}
     return frozenset(name for name in declared if get_origin(hints[name]) is not NotRequired)
-
-
-Unwrap = Callable[[Data], T]

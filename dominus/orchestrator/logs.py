@@ -15,7 +15,6 @@ __all__ = ["ACCESS", "JsonFormatter", "LineHandler", "TextFormatter", "configure
 
 ACCESS = "dominus.access"
 """The logger of requests; its messages are JSON objects."""
-LEVELS = ("debug", "info", "warning", "error", "critical")
 GATHER_SECONDS = 0.05
 """Lines of one moment are written together: a write for each costs more than making it."""
 FLUSH_SECONDS = 2.0

@@ -17,11 +17,9 @@ from dominus.transport.retry import Budget, Policy
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["ColdStart", "Shared", "Stats", "TransportFactory"]
+__all__ = ["ColdStart", "Shared", "Stats"]
 
 _log = logging.getLogger("dominus.transport")
-
-TransportFactory = Callable[[], "httpx.AsyncBaseTransport"]
 
 
 @dataclass(frozen=True, slots=True)
