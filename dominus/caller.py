@@ -11,10 +11,11 @@ from dominus.errors import AuthorizationError
 if TYPE_CHECKING:
     import httpx
 
-    from dominus.contract.operation import Operation, Request
+    from dominus.contract.operation import Operation
+    from dominus.contract.request import Request
     from dominus.settings import Settings
     from dominus.transport.clock import Clock
-    from dominus.transport.outgoing import Lines
+    from dominus.transport.encode import Lines
     from dominus.transport.pipeline import Pipeline
     from dominus.transport.runtime import Runtimes
     from dominus.transport.shared import ColdStart, Shared
@@ -63,9 +64,10 @@ class Core:
 
     def _make_shared(self) -> Shared:
         from dominus.settings import load_settings
-        from dominus.transport.cache import StaleCache
-        from dominus.transport.retry import Budget, Policy
+        from dominus.transport.budget import Budget
+        from dominus.transport.retry import Policy
         from dominus.transport.shared import Shared
+        from dominus.transport.stale_cache import StaleCache
 
         settings = self._settings or load_settings(**self._given)
         return Shared(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from dominus.contract.warden import SecretStored
+    from dominus.contract.secrets import SecretStored
     from dominus.namespaces.auth import Auth
     from dominus.namespaces.db import Db
     from dominus.namespaces.ddl import Ddl

@@ -39,7 +39,7 @@ class Rig:
     def shared(self) -> Shared:
         return self.client._caller.shared
 
-    def breaker(self, service: str = "whisperer") -> str:
+    def breaker(self, service: str = "redis") -> str:
         return self.client.stats()["breakers"].get(service, "closed")
 
     async def warm_up(self) -> None:

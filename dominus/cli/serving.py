@@ -10,9 +10,9 @@ import typer
 
 from dominus._version import __version__
 from dominus.cli.report import warn
-from dominus.orchestrator.listener import is_loopback
-from dominus.orchestrator.opening import Foundation
-from dominus.orchestrator.server import run_dev, run_serve
+from dominus.orchestrator.net.listener import is_loopback
+from dominus.orchestrator.serving.assembly import ProcessResources
+from dominus.orchestrator.serving.server import run_dev, run_serve
 
 __all__ = ["start_dev", "start_serve"]
 
@@ -34,10 +34,10 @@ def start_serve(
     run_serve(host=host, port=port, workers=workers, certfile=certfile, keyfile=keyfile, log_level=log_level)
 
 
-def _greet(foundation: Foundation, url: str) -> None:
-    home = foundation.home or Path()
+def _greet(process: ProcessResources, url: str) -> None:
+    home = process.home or Path()
     # Terminals are shared and logs are kept: the token itself stays in its file.
-    is_given = foundation.settings.root_token is not None
+    is_given = process.settings.root_token is not None
     token = '"$DOMINUS_ROOT_TOKEN"' if is_given else f"$(cat {shlex.quote(str(home / 'token'))})"
     lines = [
         f"Dominus {__version__} answers on {url}",
@@ -46,7 +46,7 @@ def _greet(foundation: Foundation, url: str) -> None:
         f"  export DOMINUS_TOKEN={token}",
         "",
     ]
-    if foundation.postgres is not None:
+    if process.postgres is not None:
         lines.append(f'Its database: psql "$(cat {shlex.quote(str(home / "dsn"))})"')
     lines.append(f"Its data: {home}  API: {url}/docs  End: Ctrl-C")
     # A reader that went away (`dominus dev | head -1`) is no reason to end.

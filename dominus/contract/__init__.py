@@ -5,21 +5,34 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from dominus.contract.operation import Operation
+from dominus.contract.operation import Operation, Service
 
-__all__ = ["operations"]
+__all__ = ["operations", "services"]
+
+
+@cache
+def services() -> tuple[Service, ...]:
+    """Return every service: the one list that client, server, documents and tests read."""
+    from dominus.contract import auth, db, ddl, health, redis, secrets, sessions
+
+    return (
+        auth.auth,
+        secrets.secrets,
+        db.db,
+        ddl.ddl,
+        redis.redis,
+        sessions.sessions,
+        health.health,
+    )
 
 
 @cache
 def operations() -> dict[str, Operation[Any, Any]]:
     """Return every operation by its name, in the order of the services."""
-    from dominus.contract import gateway, health, scribe, smith, warden, whisperer
-
     found: dict[str, Operation[Any, Any]] = {}
-    for module in (warden, scribe, smith, whisperer, gateway, health):
-        for value in vars(module).values():
-            if isinstance(value, Operation):
-                if value.name in found:
-                    raise RuntimeError(f"operation {value.name} is declared twice")
-                found[value.name] = value
+    for service in services():
+        for operation in service.operations:
+            if operation.name in found:
+                raise RuntimeError(f"operation {operation.name} is declared twice")
+            found[operation.name] = operation
     return found

@@ -6,8 +6,9 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from dominus.contract.operation import Auth, Operation, Retry
-from dominus.contract.warden import Empty
+from dominus.contract.kinds import Auth
+from dominus.contract.operation import Service
+from dominus.contract.request import Empty
 
 
 class EngineHealth(TypedDict):
@@ -39,35 +40,26 @@ class Warmed(TypedDict, total=False):
     engines: dict[str, EngineHealth]
 
 
-CHECK = Operation(
-    name="health.check",
-    method="GET",
+health = Service("health", "/api/health")
+CHECK = health.read(
+    "check",
+    Empty,
+    Health,
+    "Ask every engine, with its latency.",
     path="/api/health",
-    request=Empty,
-    result=Health,
+    method="GET",
     scope=None,
-    retry=Retry.READ,
     auth=Auth.NONE,
     is_plain=True,
-    summary="Ask every engine, with its latency.",
 )
-PING = Operation(
-    name="health.ping",
-    method="GET",
-    path="/api/health/ping",
-    request=Empty,
-    result=Pong,
-    scope=None,
-    retry=Retry.READ,
-    summary="Ask whether the orchestrator answers authenticated calls.",
+PING = health.read(
+    "ping", Empty, Pong, "Ask whether the orchestrator answers authenticated calls.", method="GET", scope=None
 )
-WARMUP = Operation(
-    name="health.warmup",
+WARMUP = health.read(
+    "warmup",
+    Empty,
+    Warmed,
+    "Connect every engine now, so that the first call need not.",
     method="GET",
-    path="/api/health/warmup",
-    request=Empty,
-    result=Warmed,
     scope=None,
-    retry=Retry.READ,
-    summary="Connect every engine now, so that the first call need not.",
 )

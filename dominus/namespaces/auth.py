@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from dominus.contract import warden
+from dominus.contract import auth as contract
+from dominus.contract.request import Empty
 from dominus.errors import AuthenticationError, ServiceError
 from dominus.namespaces.base import Namespace, as_list, unwrap
 
@@ -30,9 +31,9 @@ class Auth(Namespace):
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at: float | None = None
 
-    async def token(self, *, timeout: float | None = None) -> warden.MintedToken:
+    async def token(self, *, timeout: float | None = None) -> contract.MintedToken:
         """Mint a service token of its own: `{"access_token", "token_type", "expires_in"}`. Calls need none of it."""
-        return _minted(await self._call(warden.MINT, warden.MintRequest(), timeout=timeout))
+        return _minted(await self._call(contract.MINT, contract.MintRequest(), timeout=timeout))
 
     async def mint_jwt(
         self,
@@ -42,7 +43,7 @@ class Auth(Namespace):
         system: str = "user",
         *,
         timeout: float | None = None,
-    ) -> warden.MintedToken:
+    ) -> contract.MintedToken:
         """Mint a token for a user: `{"access_token", "token_type", "expires_in"}`.
 
         Args:
@@ -55,23 +56,23 @@ class Auth(Namespace):
         Raises:
             AuthorizationError: a scope that this client does not have.
         """
-        params = warden.MintForParams(
+        params = contract.MintForParams(
             user_id=user_id,
             scope=None if scope is None else as_list(scope, "scope"),
             expires_in=expires_in,
             system=system,
         )
-        answer = await self._call(warden.MINT_FOR, warden.MintForRequest(params=params), timeout=timeout)
+        answer = await self._call(contract.MINT_FOR, contract.MintForRequest(params=params), timeout=timeout)
         return _minted(answer)
 
     async def get_public_key(self, *, timeout: float | None = None) -> str:
         """Return the current public key as PEM."""
-        answer = await self._call(warden.PUBLIC_KEY, warden.PublicKeyRequest(), timeout=timeout)
+        answer = await self._call(contract.PUBLIC_KEY, contract.PublicKeyRequest(), timeout=timeout)
         return answer["public_key"]
 
-    async def get_jwks(self, *, timeout: float | None = None) -> warden.KeySet:
+    async def get_jwks(self, *, timeout: float | None = None) -> contract.KeySet:
         """Return the JWK set (RFC 7517) that verifies this server's tokens."""
-        return await self._call(warden.KEY_SET, warden.Empty(), timeout=timeout)
+        return await self._call(contract.KEY_SET, Empty(), timeout=timeout)
 
     async def validate_jwt(self, token: str, *, timeout: float | None = None) -> dict[str, Any]:
         """Verify a token here, with the server's public keys, and return its claims.
@@ -107,7 +108,7 @@ class Auth(Namespace):
             self._fetched_at = now
             answer = await self.get_jwks(timeout=timeout)
             self._keys = unwrap(
-                warden.KEY_SET,
+                contract.KEY_SET,
                 answer,
                 lambda data: {key["kid"]: jwt.PyJWK(key, "RS256") for key in data["keys"]},
             )
@@ -116,12 +117,12 @@ class Auth(Namespace):
         return self._keys[key_id]
 
 
-def _minted(answer: warden.MintAnswer) -> warden.MintedToken:
+def _minted(answer: contract.MintAnswer) -> contract.MintedToken:
     # Servers of the published client may call it `token`; users know one name for it.
     token = answer.get("access_token") or answer.get("token")
     if not token:
         raise ServiceError("the mint gave no token", code="not_dominus", endpoint="auth.mint")
-    minted: warden.MintedToken = {"access_token": token}
+    minted: contract.MintedToken = {"access_token": token}
     if "token_type" in answer:
         minted["token_type"] = answer["token_type"]
     if "expires_in" in answer:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dominus.contract.operation import Operation, Request
+from dominus.contract.operation import Operation
+from dominus.contract.request import Request
 from dominus.errors import ServiceError, ValidationError
 
 if TYPE_CHECKING:
     from dominus.caller import Caller
-    from dominus.transport.outgoing import Lines
+    from dominus.transport.encode import Lines
 
 __all__ = ["Namespace", "as_list", "check_many", "check_seconds", "unwrap"]
 

@@ -8,9 +8,9 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar, overload
 
 import pydantic
 
-from dominus.contract import scribe
-from dominus.contract.scribe import Row
-from dominus.contract.warden import Empty
+from dominus.contract import db as contract
+from dominus.contract.db import Row
+from dominus.contract.request import Empty
 from dominus.errors import ValidationError
 from dominus.namespaces.base import Namespace, as_list
 from dominus.namespaces.rows import RowSource, as_models, check_model, filters_of, lines_of, row_of
@@ -40,23 +40,25 @@ class Db(Namespace):
 
     async def schemas(self, *, timeout: float | None = None) -> list[str]:
         """List the schemas, without the system's own."""
-        return (await self._call(scribe.SCHEMAS, Empty(), timeout=timeout))["schemas"]
+        return (await self._call(contract.SCHEMAS, Empty(), timeout=timeout))["schemas"]
 
-    async def tables(self, schema: str = "public", *, timeout: float | None = None) -> list[scribe.TableInfo]:
+    async def tables(
+        self, schema: str = "public", *, timeout: float | None = None
+    ) -> list[contract.TableInfo]:
         """List the tables and views of a schema: dicts with `table_name`, `schema_name`, `type`."""
-        return (await self._call(scribe.TABLES, scribe.TablesRequest(schema_=schema), timeout=timeout))[
+        return (await self._call(contract.TABLES, contract.TablesRequest(schema_=schema), timeout=timeout))[
             "tables"
         ]
 
     async def columns(
         self, table: str, schema: str = "public", *, timeout: float | None = None
-    ) -> list[scribe.ColumnInfo]:
+    ) -> list[contract.ColumnInfo]:
         """List the columns of a table.
 
         Each is a dict with `column_name`, `data_type`, `is_nullable`, `is_primary_key` and `default` (SQL text).
         """
-        request = scribe.TableRequest(schema_=schema, table=table)
-        return (await self._call(scribe.COLUMNS, request, timeout=timeout))["columns"]
+        request = contract.TableRequest(schema_=schema, table=table)
+        return (await self._call(contract.COLUMNS, request, timeout=timeout))["columns"]
 
     @overload
     async def query(
@@ -133,7 +135,7 @@ class Db(Namespace):
             ValidationError: there is no such column, or a value does not fit its type.
         """
         check_model(model)
-        request = scribe.QueryRequest(
+        request = contract.QueryRequest(
             schema_=_schema(schema),
             table=table,
             filters=filters_of(filters),
@@ -146,10 +148,10 @@ class Db(Namespace):
             columns=None if columns is None else as_list(columns, "columns"),
             count=total,
         )
-        found = await self._call(scribe.QUERY, request, timeout=timeout)
+        found = await self._call(contract.QUERY, request, timeout=timeout)
         rows = found["items"]
         return {
-            "rows": rows if model is None else as_models(rows, model, scribe.QUERY.name),
+            "rows": rows if model is None else as_models(rows, model, contract.QUERY.name),
             "total": found.get("total"),
         }
 
@@ -167,13 +169,13 @@ class Db(Namespace):
         reason: str | None = None,
         actor: str | None = None,
         timeout: float | None = None,
-    ) -> scribe.RowPage:
+    ) -> contract.RowPage:
         """Read the rows after `cursor` in key order: `{"items", "cursor"}`; a None cursor ends the walk.
 
         What `iterate` is made of; for endpoints that hand a cursor to their own callers. Arguments as there.
         """
         names = _names(by, "by")
-        request = scribe.PageRequest(
+        request = contract.PageRequest(
             schema_=_schema(schema),
             table=table,
             filters=filters_of(filters),
@@ -185,7 +187,7 @@ class Db(Namespace):
             reason=reason or None,
             actor=actor,
         )
-        return await self._call(scribe.PAGE, request, timeout=timeout)
+        return await self._call(contract.PAGE, request, timeout=timeout)
 
     @overload
     def iterate(
@@ -268,7 +270,9 @@ class Db(Namespace):
                 actor=actor,
                 timeout=timeout,
             )
-            for row in page["items"] if model is None else as_models(page["items"], model, scribe.PAGE.name):
+            for row in (
+                page["items"] if model is None else as_models(page["items"], model, contract.PAGE.name)
+            ):
                 yield row
             cursor = page["cursor"]
             if cursor is None:
@@ -303,7 +307,7 @@ class Db(Namespace):
             ValidationError: there is no such column, or a value does not fit its type.
         """
         names = _names(conflict_columns, "conflict_columns")
-        request = scribe.InsertRequest(
+        request = contract.InsertRequest(
             schema_=schema,
             table=table,
             data=row_of(data, "data"),
@@ -312,7 +316,7 @@ class Db(Namespace):
             reason=reason or None,
             actor=actor,
         )
-        return await self._call(scribe.INSERT, request, timeout=timeout)
+        return await self._call(contract.INSERT, request, timeout=timeout)
 
     async def update(
         self,
@@ -325,14 +329,14 @@ class Db(Namespace):
         *,
         all_rows: bool = False,
         timeout: float | None = None,
-    ) -> scribe.Affected:
+    ) -> contract.Affected:
         """Change the rows that match: `{"affected_rows": n}`.
 
         Raises:
             ValidationError: no filters, and not `all_rows=True`.
         """
-        _refuse_all(filters, all_rows, scribe.UPDATE.name)
-        request = scribe.UpdateRequest(
+        _refuse_all(filters, all_rows, contract.UPDATE.name)
+        request = contract.UpdateRequest(
             schema_=schema,
             table=table,
             data=row_of(data, "data"),
@@ -341,7 +345,7 @@ class Db(Namespace):
             reason=reason or None,
             actor=actor,
         )
-        return await self._call(scribe.UPDATE, request, timeout=timeout)
+        return await self._call(contract.UPDATE, request, timeout=timeout)
 
     async def delete(
         self,
@@ -353,15 +357,15 @@ class Db(Namespace):
         *,
         all_rows: bool = False,
         timeout: float | None = None,
-    ) -> scribe.Affected:
+    ) -> contract.Affected:
         """Delete the rows that match: `{"affected_rows": n}`.
 
         Raises:
             ValidationError: no filters, and not `all_rows=True`.
             ConflictError: other rows refer to them.
         """
-        _refuse_all(filters, all_rows, scribe.DELETE.name)
-        request = scribe.DeleteRequest(
+        _refuse_all(filters, all_rows, contract.DELETE.name)
+        request = contract.DeleteRequest(
             schema_=schema,
             table=table,
             filters=filters_of(filters),
@@ -369,7 +373,7 @@ class Db(Namespace):
             reason=reason or None,
             actor=actor,
         )
-        return await self._call(scribe.DELETE, request, timeout=timeout)
+        return await self._call(contract.DELETE, request, timeout=timeout)
 
     async def bulk_insert(
         self,
@@ -380,7 +384,7 @@ class Db(Namespace):
         actor: str | None = None,
         *,
         timeout: float | None = None,
-    ) -> scribe.Inserted:
+    ) -> contract.Inserted:
         """Store any number of rows in one call, all or nothing: `{"inserted_count": n}`.
 
         Args:
@@ -398,9 +402,9 @@ class Db(Namespace):
                 or the value. Nothing was stored.
             ConflictError: a unique value is there already. Nothing was stored.
         """
-        request = scribe.BulkInsertRequest(schema_=schema, table=table, reason=reason or None, actor=actor)
+        request = contract.BulkInsertRequest(schema_=schema, table=table, reason=reason or None, actor=actor)
         return await self._call(
-            scribe.BULK_INSERT,
+            contract.BULK_INSERT,
             request,
             timeout=BULK_TIMEOUT if timeout is None else timeout,
             lines=lines_of(rows),

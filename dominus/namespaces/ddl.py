@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, overload
 
-from dominus.contract import smith
+from dominus.contract import ddl as contract
 from dominus.errors import ValidationError
 from dominus.namespaces.base import Namespace, as_list
 
 __all__ = ["Ddl"]
 
-Columns = Sequence[smith.ColumnSpec] | Sequence[Mapping[str, Any]]
+Columns = Sequence[contract.ColumnSpec] | Sequence[Mapping[str, Any]]
 """The second form is what a type checker makes of a list that stands in a variable."""
 
 
@@ -25,7 +25,7 @@ class Ddl(Namespace):
         schema: str = "public",
         *,
         timeout: float | None = None,
-    ) -> smith.TableChanged:
+    ) -> contract.TableChanged:
         """Create a table: the short form of `create_table`.
 
         Args:
@@ -48,22 +48,22 @@ class Ddl(Namespace):
         columns: Columns,
         *,
         timeout: float | None = None,
-    ) -> smith.TableChanged:
+    ) -> contract.TableChanged:
         """Create a table. `add_table(table, columns)` is the short form; errors and columns as there."""
         # Dicts, not models: errors then say which column they mean.
         fields: Any = [_fields(index, column) for index, column in enumerate(as_list(columns, "columns"))]
-        request = smith.CreateTable(schema_=schema, table=table, columns=fields)
-        return await self._call(smith.CREATE_TABLE, request, timeout=timeout)
+        request = contract.CreateTable(schema_=schema, table=table, columns=fields)
+        return await self._call(contract.CREATE_TABLE, request, timeout=timeout)
 
     @overload
-    async def drop_table(self, table: str, /, *, timeout: float | None = None) -> smith.TableChanged: ...
+    async def drop_table(self, table: str, /, *, timeout: float | None = None) -> contract.TableChanged: ...
     @overload
     async def drop_table(
         self, schema: str, table: str, *, timeout: float | None = None
-    ) -> smith.TableChanged: ...
+    ) -> contract.TableChanged: ...
     async def drop_table(
         self, schema: str, table: str | None = None, *, timeout: float | None = None
-    ) -> smith.TableChanged:
+    ) -> contract.TableChanged:
         """Drop a table with all its rows: `drop_table("orders")` or `drop_table("sales", "orders")`.
 
         Raises:
@@ -73,7 +73,7 @@ class Ddl(Namespace):
         if table is None:
             schema, table = "public", schema
         return await self._call(
-            smith.DROP_TABLE, smith.DropTable(schema_=schema, table=table), timeout=timeout
+            contract.DROP_TABLE, contract.DropTable(schema_=schema, table=table), timeout=timeout
         )
 
     async def add_column(
@@ -86,7 +86,7 @@ class Ddl(Namespace):
         nullable: bool = True,
         default: str | None = None,
         timeout: float | None = None,
-    ) -> smith.TableChanged:
+    ) -> contract.TableChanged:
         """Add a column: `add_column("orders", "status", "VARCHAR(50)", default="'pending'")`.
 
         Args:
@@ -117,7 +117,7 @@ class Ddl(Namespace):
         given |= named
         if missing := {"table", "column", "column_type"} - given.keys():
             raise ValidationError(f"add_column: {', '.join(sorted(missing))} is missing")
-        request = smith.AddColumn(
+        request = contract.AddColumn(
             schema_=schema,
             table=given["table"],
             column=given["column"],
@@ -125,7 +125,7 @@ class Ddl(Namespace):
             nullable=nullable,
             default=default,
         )
-        return await self._call(smith.ADD_COLUMN, request, timeout=timeout)
+        return await self._call(contract.ADD_COLUMN, request, timeout=timeout)
 
 
 def _fields(index: int, column: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from dominus.contract import whisperer
+from dominus.contract import redis as contract
 from dominus.contract.values import wire_value
 from dominus.namespaces.base import Namespace, as_list, check_seconds, unwrap
 from dominus.namespaces.lock import Lock
@@ -27,10 +27,10 @@ class Redis(Namespace):
         timeout: float | None = None,
     ) -> bool:
         """Store any JSON value for `ttl` seconds. Returns true."""
-        request = whisperer.SetRequest(
+        request = contract.SetRequest(
             logical_path=key, value=wire_value(value), ttl_seconds=ttl, category=category
         )
-        return (await self._call(whisperer.SET, request, timeout=timeout))["stored"]
+        return (await self._call(contract.SET, request, timeout=timeout))["stored"]
 
     async def get(
         self,
@@ -52,16 +52,16 @@ class Redis(Namespace):
             default: what a missing entry gives.
             timeout: seconds for the whole call.
         """
-        request = whisperer.GetRequest(
+        request = contract.GetRequest(
             logical_path=key, category=category, nudge=nudge, ttl_seconds=ttl if nudge else None
         )
-        found = await self._call(whisperer.GET, request, timeout=timeout)
+        found = await self._call(contract.GET, request, timeout=timeout)
         return found.get("value") if found["found"] else default
 
     async def delete(self, key: str, category: str | None = None, *, timeout: float | None = None) -> bool:
         """Delete an entry of any kind; false when there was none."""
-        request = whisperer.DeleteRequest(logical_path=key, category=category)
-        return (await self._call(whisperer.DELETE, request, timeout=timeout))["deleted"]
+        request = contract.DeleteRequest(logical_path=key, category=category)
+        return (await self._call(contract.DELETE, request, timeout=timeout))["deleted"]
 
     async def list(
         self,
@@ -71,15 +71,15 @@ class Redis(Namespace):
         cursor: str | None = None,
         *,
         timeout: float | None = None,
-    ) -> whisperer.KeyPage:
+    ) -> contract.KeyPage:
         """Return one page of keys: `{"keys", "cursor", "count"}`; an empty cursor ends the listing.
 
         A page may be short or empty before the end; `scan_iter` walks all pages.
         """
-        request = whisperer.ListRequest(
+        request = contract.ListRequest(
             limit=limit, logical_prefix=prefix or None, category=category, cursor=cursor
         )
-        return await self._call(whisperer.LIST, request, timeout=timeout)
+        return await self._call(contract.LIST, request, timeout=timeout)
 
     async def scan_iter(
         self, prefix: str | None = None, category: str | None = None, *, timeout: float | None = None
@@ -87,7 +87,7 @@ class Redis(Namespace):
         """Iterate over all keys; `timeout` is for each page. A key may come twice while others write."""
         cursor: str | None = None
         while True:
-            page = await self.list(prefix, category, whisperer.MAX_LIST, cursor, timeout=timeout)
+            page = await self.list(prefix, category, contract.MAX_LIST, cursor, timeout=timeout)
             for key in page["keys"]:
                 yield key
             cursor = page.get("cursor")
@@ -112,10 +112,10 @@ class Redis(Namespace):
         entries = [_entry(key, category) for key in as_list(keys, "keys")]
         if not entries:
             return []
-        request = whisperer.MgetRequest(keys=entries)
-        answer = await self._call(whisperer.MGET, request, timeout=timeout)
+        request = contract.MgetRequest(keys=entries)
+        answer = await self._call(contract.MGET, request, timeout=timeout)
         return unwrap(
-            whisperer.MGET,
+            contract.MGET,
             answer,
             lambda data: [item.get("value") if item["found"] else default for item in data["results"]],
         )
@@ -130,10 +130,10 @@ class Redis(Namespace):
         timeout: float | None = None,
     ) -> bool:
         """Store a value where nothing is; true exactly when it was stored. For locks prefer `lock()`."""
-        request = whisperer.SetnxRequest(
+        request = contract.SetnxRequest(
             logical_path=key, value=wire_value(value), ttl_seconds=ttl, category=category
         )
-        return (await self._call(whisperer.SETNX, request, timeout=timeout))["acquired"]
+        return (await self._call(contract.SETNX, request, timeout=timeout))["acquired"]
 
     async def incr(
         self,
@@ -149,8 +149,8 @@ class Redis(Namespace):
         Raises:
             ConflictError: the entry is no whole number.
         """
-        request = whisperer.IncrRequest(logical_path=key, delta=delta, ttl_seconds=ttl, category=category)
-        return (await self._call(whisperer.INCR, request, timeout=timeout))["value"]
+        request = contract.IncrRequest(logical_path=key, delta=delta, ttl_seconds=ttl, category=category)
+        return (await self._call(contract.INCR, request, timeout=timeout))["value"]
 
     async def hset(
         self,
@@ -163,10 +163,10 @@ class Redis(Namespace):
         timeout: float | None = None,
     ) -> bool:
         """Set a field of a hash, which then lives `ttl` seconds more; true exactly when the field is new."""
-        request = whisperer.HsetRequest(
+        request = contract.HsetRequest(
             logical_path=key, field=field, value=wire_value(value), ttl_seconds=ttl, category=category
         )
-        return (await self._call(whisperer.HSET, request, timeout=timeout))["set"]
+        return (await self._call(contract.HSET, request, timeout=timeout))["set"]
 
     async def hget(
         self,
@@ -178,41 +178,41 @@ class Redis(Namespace):
         timeout: float | None = None,
     ) -> Any:
         """Return a field of a hash, or `default`."""
-        request = whisperer.FieldRequest(logical_path=key, field=field, category=category)
-        found = await self._call(whisperer.HGET, request, timeout=timeout)
+        request = contract.FieldRequest(logical_path=key, field=field, category=category)
+        found = await self._call(contract.HGET, request, timeout=timeout)
         return found.get("value") if found["found"] else default
 
     async def hgetall(
         self, key: str, category: str | None = None, *, timeout: float | None = None
     ) -> dict[str, Any]:
         """Return all fields of a hash; empty when there is no such hash."""
-        request = whisperer.Entry(logical_path=key, category=category)
-        found = await self._call(whisperer.HGETALL, request, timeout=timeout)
+        request = contract.Entry(logical_path=key, category=category)
+        found = await self._call(contract.HGETALL, request, timeout=timeout)
         return found.get("fields") or {}
 
     async def hdel(
         self, key: str, field: str, category: str | None = None, *, timeout: float | None = None
     ) -> bool:
         """Delete a field of a hash; false when there was none."""
-        request = whisperer.FieldRequest(logical_path=key, field=field, category=category)
-        return (await self._call(whisperer.HDEL, request, timeout=timeout))["deleted"]
+        request = contract.FieldRequest(logical_path=key, field=field, category=category)
+        return (await self._call(contract.HDEL, request, timeout=timeout))["deleted"]
 
     async def expire(
         self, key: str, ttl: int, category: str | None = None, *, timeout: float | None = None
     ) -> bool:
         """Give an entry a new life of `ttl` seconds; false when there is none."""
-        request = whisperer.ExpireRequest(logical_path=key, ttl_seconds=ttl, category=category)
-        return (await self._call(whisperer.EXPIRE, request, timeout=timeout))["updated"]
+        request = contract.ExpireRequest(logical_path=key, ttl_seconds=ttl, category=category)
+        return (await self._call(contract.EXPIRE, request, timeout=timeout))["updated"]
 
     async def ttl(self, key: str, category: str | None = None, *, timeout: float | None = None) -> int | None:
         """Return the seconds that an entry still lives, None when there is none."""
-        request = whisperer.Entry(logical_path=key, category=category)
-        return (await self._call(whisperer.TTL, request, timeout=timeout)).get("ttl_seconds")
+        request = contract.Entry(logical_path=key, category=category)
+        return (await self._call(contract.TTL, request, timeout=timeout)).get("ttl_seconds")
 
     async def exists(self, key: str, category: str | None = None, *, timeout: float | None = None) -> bool:
         """Return whether there is such an entry."""
-        request = whisperer.Entry(logical_path=key, category=category)
-        return (await self._call(whisperer.EXISTS, request, timeout=timeout))["exists"]
+        request = contract.Entry(logical_path=key, category=category)
+        return (await self._call(contract.EXISTS, request, timeout=timeout))["exists"]
 
     def lock(
         self,
@@ -248,8 +248,8 @@ class Redis(Namespace):
         timeout: float | None = None,
     ) -> int | None:
         """Take a lock for `owner` and return its fence, a number that grows with every acquisition; None if held."""
-        request = whisperer.LockRequest(logical_path=key, owner=owner, ttl_seconds=ttl, category=category)
-        grant = await self._call(whisperer.ACQUIRE_LOCK, request, timeout=timeout)
+        request = contract.LockRequest(logical_path=key, owner=owner, ttl_seconds=ttl, category=category)
+        grant = await self._call(contract.ACQUIRE_LOCK, request, timeout=timeout)
         return grant.get("fence") if grant["acquired"] else None
 
     async def renew_lock(
@@ -262,19 +262,19 @@ class Redis(Namespace):
         timeout: float | None = None,
     ) -> bool:
         """Keep a lock for another `ttl` seconds; false when it is no longer the owner's."""
-        request = whisperer.LockRequest(logical_path=key, owner=owner, ttl_seconds=ttl, category=category)
-        return (await self._call(whisperer.RENEW_LOCK, request, timeout=timeout))["held"]
+        request = contract.LockRequest(logical_path=key, owner=owner, ttl_seconds=ttl, category=category)
+        return (await self._call(contract.RENEW_LOCK, request, timeout=timeout))["held"]
 
     async def release_lock(
         self, key: str, owner: str, category: str | None = None, *, timeout: float | None = None
     ) -> bool:
         """Give a lock back; false when it was no longer the owner's, and then nothing is changed."""
-        request = whisperer.LockRelease(logical_path=key, owner=owner, category=category)
-        return (await self._call(whisperer.RELEASE_LOCK, request, timeout=timeout))["held"]
+        request = contract.LockRelease(logical_path=key, owner=owner, category=category)
+        return (await self._call(contract.RELEASE_LOCK, request, timeout=timeout))["held"]
 
 
-def _entry(key: str | dict[str, Any], category: str | None) -> whisperer.Entry:
+def _entry(key: str | dict[str, Any], category: str | None) -> contract.Entry:
     if isinstance(key, str):
-        return whisperer.Entry(logical_path=key, category=category)
+        return contract.Entry(logical_path=key, category=category)
     name = key.get("key", key.get("logical_path"))
-    return whisperer.Entry(logical_path=name, category=key.get("category", category))  # pyright: ignore[reportArgumentType]
+    return contract.Entry(logical_path=name, category=key.get("category", category))  # pyright: ignore[reportArgumentType]

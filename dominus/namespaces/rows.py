@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import pydantic
 from pydantic_core import PydanticSerializationError, to_json
 
-from dominus.contract.scribe import Row
+from dominus.contract.db import Row
 from dominus.contract.values import wire_value
 from dominus.errors import ServiceError, ValidationError
 from dominus.namespaces.base import check_many
-from dominus.transport.outgoing import Lines
+from dominus.transport.encode import Lines
 
 __all__ = ["RowSource", "as_models", "check_model", "filters_of", "lines_of", "row_of"]
 

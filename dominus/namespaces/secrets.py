@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 
 from pydantic_core import from_json, to_json
 
-from dominus.contract import warden
+from dominus.contract import secrets as contract
 from dominus.contract.values import wire_value
 from dominus.errors import (
     DominusConnectionError,
@@ -77,7 +77,7 @@ class Secrets(Namespace):
         Raises:
             NotFoundError: there is no such secret (or version) and no default.
         """
-        request = warden.SecretGet(key=key, version=version)
+        request = contract.SecretGet(key=key, version=version)
         try:
             if stale_if_error is not None:
                 check_seconds(stale_if_error, "stale_if_error")
@@ -88,11 +88,11 @@ class Secrets(Namespace):
                 raise
             return default
 
-    async def _get(self, request: warden.SecretGet, timeout: float | None) -> Any:
-        answer = await self._call(warden.GET, request, timeout=timeout)
-        return unwrap(warden.GET, answer, lambda data: data["secret"]["value"])
+    async def _get(self, request: contract.SecretGet, timeout: float | None) -> Any:
+        answer = await self._call(contract.GET, request, timeout=timeout)
+        return unwrap(contract.GET, answer, lambda data: data["secret"]["value"])
 
-    async def _get_or_stale(self, request: warden.SecretGet, max_age: float, timeout: float | None) -> Any:
+    async def _get_or_stale(self, request: contract.SecretGet, max_age: float, timeout: float | None) -> Any:
         shared = self._caller.shared
         cache, clock = shared.cache, shared.clock
         name = f"{_reader(self._caller.user_token)}\x00{request.key}\x00{request.version or ''}"
@@ -125,9 +125,9 @@ class Secrets(Namespace):
         Raises:
             NotFoundError: some do not exist; `details["missing"]` names them all.
         """
-        request = warden.SecretGetMany(keys=as_list(keys, "keys"))
+        request = contract.SecretGetMany(keys=as_list(keys, "keys"))
         try:
-            answer = await self._call(warden.GET_MANY, request, timeout=timeout)
+            answer = await self._call(contract.GET_MANY, request, timeout=timeout)
         except DominusError as error:
             if (await self._caller.core.pipeline()).speaks_json or error.status_code not in {400, 404, 422}:
                 raise
@@ -138,13 +138,13 @@ class Secrets(Namespace):
             raise NotFoundError(
                 f"no such secrets: {', '.join(answer['missing'])}",
                 details={"missing": answer["missing"]},
-                endpoint=warden.GET_MANY.name,
+                endpoint=contract.GET_MANY.name,
             )
         return answer["values"]
 
     async def upsert(
         self, key: str, value: Any, comment: str | None = None, *, timeout: float | None = None
-    ) -> warden.SecretStored:
+    ) -> contract.SecretStored:
         """Store a new version, creating the secret where it is missing.
 
         Args:
@@ -158,32 +158,32 @@ class Secrets(Namespace):
         """
         fields: dict[str, Any] = {"key": key, "value": wire_value(value), "comment": comment}
         try:
-            stored = await self._call(warden.UPSERT, warden.SecretUpsert(**fields), timeout=timeout)
+            stored = await self._call(contract.UPSERT, contract.SecretUpsert(**fields), timeout=timeout)
         except NotFoundError:
             # Servers of the published client may keep `update` and `create` apart.
-            request = warden.SecretUpsert(action="create", **fields)
-            stored = await self._call(warden.UPSERT, request, timeout=timeout)
+            request = contract.SecretUpsert(action="create", **fields)
+            stored = await self._call(contract.UPSERT, request, timeout=timeout)
         return stored
 
     async def list(
         self, prefix: str | None = None, *, timeout: float | None = None
-    ) -> builtins.list[warden.SecretInfo]:
+    ) -> builtins.list[contract.SecretInfo]:
         """List secrets by the beginning of their keys, in key order; never their values."""
-        answer = await self._call(warden.LIST, warden.SecretsList(prefix=prefix), timeout=timeout)
+        answer = await self._call(contract.LIST, contract.SecretsList(prefix=prefix), timeout=timeout)
         return answer["secrets"]
 
-    async def versions(self, key: str, *, timeout: float | None = None) -> builtins.list[warden.SecretInfo]:
+    async def versions(self, key: str, *, timeout: float | None = None) -> builtins.list[contract.SecretInfo]:
         """List the versions of a secret, newest first; never their values.
 
         Raises:
             NotFoundError: there is no such secret.
         """
-        answer = await self._call(warden.VERSIONS, warden.SecretVersions(key=key), timeout=timeout)
+        answer = await self._call(contract.VERSIONS, contract.SecretVersions(key=key), timeout=timeout)
         return answer["secrets"]
 
     async def delete(self, key: str, *, timeout: float | None = None) -> bool:
         """Delete a secret with all its versions; false when there was none."""
-        answer = await self._call(warden.DELETE, warden.SecretDelete(key=key), timeout=timeout)
+        answer = await self._call(contract.DELETE, contract.SecretDelete(key=key), timeout=timeout)
         return bool(answer.get("deleted", True))
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 
 from dominus.errors import ConflictError, ServiceError, ValidationError
 
-__all__ = ["Hold", "hold", "in_forked_child", "open_home", "read_or_create_secret", "write_private"]
+__all__ = ["HomeLock", "hold", "in_forked_child", "open_home", "read_or_create_secret", "write_private"]
 
 logger = logging.getLogger("dominus.home")
 
@@ -69,7 +69,7 @@ def _narrow(home: Path) -> None:
     home.chmod(0o700)
 
 
-class Hold:
+class HomeLock:
     """The right to use a home, until `release` or the end of the process."""
 
     def __init__(self, path: Path, descriptor: int, what: str) -> None:
@@ -100,7 +100,7 @@ class Hold:
         self.release()
 
 
-def hold(home: Path, what: str, *, name: str = LOCK) -> Hold:
+def hold(home: Path, what: str, *, name: str = LOCK) -> HomeLock:
     """Take the home for this process; `what` names it, for example `dominus dev on http://127.0.0.1:8700`.
 
     Raises:
@@ -128,7 +128,7 @@ def hold(home: Path, what: str, *, name: str = LOCK) -> Hold:
             retryable=False,
             hint="DOMINUS_HOME must be on a local file system and writable",
         ) from error
-    return Hold(path, descriptor, what)
+    return HomeLock(path, descriptor, what)
 
 
 def _holder(path: Path) -> str:

@@ -22,15 +22,15 @@ from dominus.errors import (
     GatewayResolutionError,
     ProxyError,
 )
-from dominus.sessions.access import MintedWays
+from dominus.sessions.access import MintedRoutes
 from dominus.sessions.calls import TOKEN_SECONDS, Calls
 from dominus.sessions.factories import PostgresSessions, RedisSessions, TigerBeetleSessions
-from dominus.sessions.given import TigerBeetle, postgres, redis
 from dominus.sessions.session import AsyncSession, Session
+from dominus.sessions.with_token import TigerBeetle, postgres, redis
 
 if TYPE_CHECKING:
     from dominus.caller import Caller
-    from dominus.contract.gateway import DatabaseCredentials, Released, Resolved
+    from dominus.contract.sessions import DatabaseCredentials, Released, Resolved
 
 __all__ = [
     "AsyncSession",
@@ -59,7 +59,7 @@ class Sessions:
 
     def __init__(self, caller: Caller) -> None:
         self._calls = Calls(caller)
-        self._ways = MintedWays(caller)
+        self._routes = MintedRoutes(caller)
 
     def __repr__(self) -> str:
         return "<dominus.sessions>"
@@ -67,17 +67,17 @@ class Sessions:
     @cached_property
     def redis(self) -> RedisSessions:
         """Redis: `redis()` is asynchronous, `redis.sync()` is not."""
-        return RedisSessions(self._ways)
+        return RedisSessions(self._routes)
 
     @cached_property
     def postgres(self) -> PostgresSessions:
         """PostgreSQL: `postgres()` and `postgres.pool()` are asyncpg's, `postgres.sync()` is psycopg's."""
-        return PostgresSessions(self._ways)
+        return PostgresSessions(self._routes)
 
     @cached_property
     def tigerbeetle(self) -> TigerBeetleSessions:
         """TigerBeetle: `tigerbeetle()`, `tigerbeetle.sync()`, and its native types."""
-        return TigerBeetleSessions(self._ways)
+        return TigerBeetleSessions(self._routes)
 
     async def token(
         self, target: str, *, expires_in: int = TOKEN_SECONDS, timeout: float | None = None

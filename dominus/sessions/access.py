@@ -11,17 +11,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from dominus.contract.warden import MintAnswer
+from dominus.contract.auth import MintAnswer
 from dominus.errors import AuthenticationError, DominusError, GatewayError
 from dominus.sessions.background import finish, is_here
 from dominus.sessions.calls import TOKEN_SECONDS, Calls, endpoint_of
-from dominus.sessions.tunnel import UNREACHABLE, Endpoint, Way, open_tunnel
+from dominus.sessions.tunnel import UNREACHABLE, Endpoint, Route, open_tunnel
 from dominus.transport.credentials import Credentials
 
 if TYPE_CHECKING:
     from dominus.caller import Caller
 
-__all__ = ["Access", "GivenToken", "GivenWays", "Login", "MintedWays", "Ways"]
+__all__ = ["Access", "GivenRoutes", "GivenToken", "Login", "MintedRoutes", "Routes"]
 
 _log = logging.getLogger("dominus.sessions")
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -95,20 +95,20 @@ class Access:
         except AuthenticationError:
             return await call(await self._tokens.replace(token))
 
-    async def way(self, index: int = 0) -> Way:
+    async def route(self, index: int = 0) -> Route:
         """Return all that a connection needs, with a token that is good now."""
         endpoint = await self.endpoint()
         tls = self._tls if endpoint.has_tls else None
-        return Way(endpoint, await self._tokens.token(), self.target, tls, index)
+        return Route(endpoint, await self._tokens.token(), self.target, tls, index)
 
-    async def way_after(self, failed: Way, error: DominusError) -> Way | None:
+    async def route_after(self, failed: Route, error: DominusError) -> Route | None:
         """Return another way after one has failed, or None: a refused token is replaced, a gateway may have moved."""
         if isinstance(error, AuthenticationError):
             return replace(failed, token=await self._tokens.replace(failed.token))
         if isinstance(error, GatewayError) and error.code == UNREACHABLE:
             if self._endpoint == failed.endpoint:
                 self._endpoint = None
-            found = await self.way(failed.index)
+            found = await self.route(failed.index)
             return found if found.endpoint != failed.endpoint else None
         return None
 
@@ -119,11 +119,11 @@ class Access:
             AuthenticationError: the gateway does not take the token, nor a new one.
             GatewayError: it was not reached, or refused for another reason.
         """
-        way = await self.way(index)
+        route = await self.route(index)
         try:
-            return await open_tunnel(way, factory)
+            return await open_tunnel(route, factory)
         except DominusError as error:
-            another = await self.way_after(way, error)
+            another = await self.route_after(route, error)
             if another is None:
                 raise
         return await open_tunnel(another, factory)
@@ -152,7 +152,7 @@ def _tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-class Ways(Protocol):
+class Routes(Protocol):
     """Where sessions get their access from."""
 
     async def access(self, target: str) -> Access:
@@ -164,7 +164,7 @@ class Ways(Protocol):
         ...
 
 
-class MintedWays:
+class MintedRoutes:
     """Accesses with tokens of a client's own, one for each event loop and target."""
 
     def __init__(self, caller: Caller) -> None:
@@ -207,7 +207,7 @@ class MintedWays:
         """Do nothing: the client's other sessions go on."""
 
 
-class GivenWays:
+class GivenRoutes:
     """Accesses with the one token that the program was given; the target is the token's own."""
 
     def __init__(self, caller: Caller, token: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dominus.contract.gateway import (
+from dominus.contract.handshake import DEFAULT_PORT
+from dominus.contract.sessions import (
     CREDENTIALS,
-    DEFAULT_PORT,
     RELEASE,
     RESOLVE,
     SESSION_TOKEN,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import redis.asyncio
     import tigerbeetle
 
-    from dominus.sessions.access import Access, Ways
+    from dominus.sessions.access import Access, Routes
 
 __all__ = ["NativeTypes", "PostgresSessions", "RedisSessions", "TigerBeetleSessions"]
 
@@ -27,19 +27,19 @@ _POSTGRES_WAYS = ("dsn", "conninfo", "host", "hostaddr", "port", "user", "passwo
 
 
 class _Factory:
-    def __init__(self, ways: Ways) -> None:
-        self._ways = ways
+    def __init__(self, routes: Routes) -> None:
+        self._routes = routes
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
     async def _access(self, target: str, stack: contextlib.AsyncExitStack) -> Access:
-        stack.push_async_callback(self._ways.aclose)
-        return await self._ways.access(target)
+        stack.push_async_callback(self._routes.aclose)
+        return await self._routes.access(target)
 
     def _sync_access(self, target: str, stack: contextlib.ExitStack) -> Access:
-        stack.callback(lambda: run(self._ways.aclose()))
-        return run(self._ways.access(target))
+        stack.callback(lambda: run(self._routes.aclose()))
+        return run(self._routes.access(target))
 
 
 class RedisSessions(_Factory):
@@ -67,7 +67,7 @@ class RedisSessions(_Factory):
 
         async def opening(stack: contextlib.AsyncExitStack) -> redis.asyncio.Redis:
             with _needs("redis"):
-                from dominus.sessions.redis_async import open_client
+                from dominus.sessions.drivers.redis_async import open_client
             return await open_client(await self._access(target, stack), given, stack)
 
         return AsyncSession(target, opening)
@@ -84,7 +84,7 @@ class RedisSessions(_Factory):
 
         def opening(stack: contextlib.ExitStack) -> tuple[redis.Redis, None]:
             with _needs("redis"):
-                from dominus.sessions.redis_sync import open_client
+                from dominus.sessions.drivers.redis_sync import open_client
             return open_client(self._sync_access(target, stack), given, stack), None
 
         return Session(target, opening)
@@ -113,7 +113,7 @@ class PostgresSessions(_Factory):
 
         async def opening(stack: contextlib.AsyncExitStack) -> asyncpg.Connection:
             with _needs("asyncpg"):
-                from dominus.sessions.postgres_async import open_connection
+                from dominus.sessions.drivers.asyncpg import open_connection
             return await open_connection(await self._access(target, stack), database, options, stack)
 
         return AsyncSession(target, opening)
@@ -138,7 +138,7 @@ class PostgresSessions(_Factory):
 
         async def opening(stack: contextlib.AsyncExitStack) -> asyncpg.Pool:
             with _needs("asyncpg"):
-                from dominus.sessions.postgres_async import open_pool
+                from dominus.sessions.drivers.asyncpg import open_pool
             return await open_pool(await self._access(target, stack), database, options, stack)
 
         return AsyncSession(target, opening)
@@ -165,7 +165,7 @@ class PostgresSessions(_Factory):
 
         def opening(stack: contextlib.ExitStack) -> tuple[psycopg.Connection[Any], Any]:
             with _needs("psycopg"):
-                from dominus.sessions.postgres_sync import open_connection
+                from dominus.sessions.drivers.psycopg import open_connection
             opened = open_connection(self._sync_access(target, stack), database, options, stack)
             return opened, opened.__exit__
 
@@ -220,7 +220,7 @@ class TigerBeetleSessions(_Factory, NativeTypes):
 
         async def opening(stack: contextlib.AsyncExitStack) -> tigerbeetle.ClientAsync:
             with _needs("tigerbeetle"):
-                from dominus.sessions.tigerbeetle_native import open_async
+                from dominus.sessions.drivers.tigerbeetle import open_async
             return await open_async(await self._access(target, stack), cluster_id, stack)
 
         return AsyncSession(target, opening)
@@ -235,7 +235,7 @@ class TigerBeetleSessions(_Factory, NativeTypes):
 
         def opening(stack: contextlib.ExitStack) -> tuple[tigerbeetle.ClientSync, None]:
             with _needs("tigerbeetle"):
-                from dominus.sessions.tigerbeetle_native import open_sync
+                from dominus.sessions.drivers.tigerbeetle import open_sync
             return open_sync(self._sync_access(target, stack), cluster_id, stack), None
 
         return Session(target, opening)

@@ -18,11 +18,11 @@ from typing import Any, Self
 
 from dominus.client import Dominus
 from dominus.errors import ServiceError
-from dominus.orchestrator.app import Orchestrator
-from dominus.orchestrator.embedded import EmbeddedTransport
-from dominus.orchestrator.engines.pgserver import DATABASE
-from dominus.orchestrator.engines.pgtemplate import clone_database, drop_database
-from dominus.orchestrator.opening import Foundation, lay_foundation, open_engines
+from dominus.orchestrator.engines.postgres.embedded import DATABASE
+from dominus.orchestrator.engines.postgres.template import clone_database, drop_database
+from dominus.orchestrator.http.app import Orchestrator
+from dominus.orchestrator.serving.assembly import ProcessResources, open_process_resources, open_resources
+from dominus.orchestrator.serving.in_process import EmbeddedTransport
 from dominus.orchestrator.settings import ServerSettings
 
 __all__ = ["LocalOrchestrator", "OrchestratorTemplate"]
@@ -42,7 +42,7 @@ class OrchestratorTemplate:
     """
 
     def __init__(self) -> None:
-        self._foundation: Foundation | None = None
+        self._process: ProcessResources | None = None
         self._home: Path | None = None
         self._numbers = itertools.count(1)
 
@@ -64,8 +64,8 @@ class OrchestratorTemplate:
             rate_burst=1_000_000,
         )
         try:
-            self._foundation = lay_foundation(settings, "a test run")
-            _in_a_thread(_prepare, self._foundation)
+            self._process = open_process_resources(settings, "a test run")
+            _in_a_thread(_prepare, self._process)
         except BaseException:
             self.stop()
             raise
@@ -73,9 +73,9 @@ class OrchestratorTemplate:
 
     def stop(self) -> None:
         """End PostgreSQL and remove everything. Blocks."""
-        foundation, self._foundation = self._foundation, None
-        if foundation is not None:
-            foundation.close()
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
         if self._home is not None:
             shutil.rmtree(self._home, ignore_errors=True)
 
@@ -86,7 +86,7 @@ class OrchestratorTemplate:
         self.stop()
 
     @contextlib.asynccontextmanager
-    async def copy(self) -> AsyncGenerator[Foundation]:
+    async def copy(self) -> AsyncGenerator[ProcessResources]:
         """Make a clean database, for a block; a cache of its own comes with it."""
         origin = self._running()
         name = f"test_{os.getpid()}_{next(self._numbers)}_{secrets.token_hex(4)}"
@@ -98,10 +98,10 @@ class OrchestratorTemplate:
         finally:
             await drop_database(origin.dsn, name)
 
-    def _running(self) -> Foundation:
-        if self._foundation is None:
+    def _running(self) -> ProcessResources:
+        if self._process is None:
             raise ServiceError("the template is not started", code="not_running", retryable=False)
-        return self._foundation
+        return self._process
 
 
 class LocalOrchestrator:
@@ -148,12 +148,12 @@ class LocalOrchestrator:
             if self._given is None:
                 stack.push_async_callback(asyncio.to_thread, self._template.stop)
                 await asyncio.to_thread(self._template.start)
-            foundation = await stack.enter_async_context(self._template.copy())
-            self.app = Orchestrator(lambda: open_engines(foundation))
-            engines = await self.app.start()
+            process = await stack.enter_async_context(self._template.copy())
+            self.app = Orchestrator(lambda: open_resources(process))
+            resources = await self.app.start()
             stack.push_async_callback(self.app.stop)
             # The data inside this process would stay until it ends.
-            stack.push_async_callback(engines.redis.execute, "FLUSHALL")
+            stack.push_async_callback(resources.redis.execute, "FLUSHALL")
             self._stack = stack.pop_all()
         return self
 
@@ -169,9 +169,9 @@ class _InProcess(EmbeddedTransport):
         """Leave the app alone: other clients use it."""
 
 
-async def _prepare(foundation: Foundation) -> None:
+async def _prepare(process: ProcessResources) -> None:
     # The schema and the keys are made once, in what is copied.
-    async with open_engines(foundation):
+    async with open_resources(process):
         pass
 
 

@@ -8,7 +8,7 @@ import enum
 import logging
 from collections.abc import Awaitable, Callable
 
-from dominus.contract.warden import MintAnswer
+from dominus.contract.auth import MintAnswer
 from dominus.crypto import SecretBox
 from dominus.errors import DominusConnectionError, DominusError, ServiceError
 from dominus.transport.clock import Clock

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from dominus.contract import envelope
+from dominus.contract.auth import MINT, MintAnswer, MintRequest
 from dominus.contract.envelope import Dialect
-from dominus.contract.operation import Auth, Operation, Request, Retry
+from dominus.contract.kinds import Auth, Retry
+from dominus.contract.operation import Operation
+from dominus.contract.request import Request
 from dominus.contract.values import restore_rows
-from dominus.contract.warden import MINT, MintAnswer, MintRequest
 from dominus.crypto import SecretBox
 from dominus.errors import (
     AuthenticationError,
@@ -22,14 +24,15 @@ from dominus.errors import (
     DominusTimeoutError,
     ServiceError,
 )
-from dominus.transport.carrier import Outgoing
+from dominus.transport.carriers.base import Outgoing
 from dominus.transport.credentials import Credentials
 from dominus.transport.deadline import block_deadline, check_timeout
-from dominus.transport.keys import new_key
-from dominus.transport.outgoing import Lines, body_of, path_of, stream_of
-from dominus.transport.retry import Again, Facts, Failure, decide
+from dominus.transport.decode import Wire, checked, wrong_shape
+from dominus.transport.encode import Lines, body_of, path_of, stream_of
+from dominus.transport.failure import Failure
+from dominus.transport.idempotency_key import new_key
+from dominus.transport.retry import Again, Facts, decide
 from dominus.transport.shared import Shared
-from dominus.transport.wire import Wire, checked, wrong_shape
 
 __all__ = ["Pipeline"]
 

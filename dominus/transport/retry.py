@@ -6,30 +6,13 @@ of deadline, budget, breaker and retry has 10 (docs/architecture.md).
 
 from __future__ import annotations
 
-import email.utils
-import threading
-import time
 from dataclasses import dataclass
 
-from dominus.contract.operation import Retry as RetryClass
-from dominus.errors import RETRYABLE_STATUSES, DominusError
+from dominus.contract.kinds import Retry as RetryClass
+from dominus.errors import RETRYABLE_STATUSES
+from dominus.transport.failure import Failure
 
-__all__ = ["Again", "Budget", "Facts", "Failure", "Policy", "Stop", "decide", "parse_retry_after"]
-
-
-@dataclass(eq=False)
-class Failure(Exception):  # noqa: N818 - it carries the error, it is not one that users meet
-    """One failed attempt."""
-
-    error: DominusError
-    never_left: bool = False
-    """The request certainly did not reach a server."""
-    is_system: bool = True
-    """It counts in the breaker: the service failed, not the request."""
-    is_cold_sign: bool = False
-    """A server that is starting looks like this."""
-    is_final: bool = False
-    """Repeating cannot help, whatever the operation: a certificate that does not fit, for example."""
+__all__ = ["Again", "Facts", "Policy", "Stop", "decide"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,44 +84,3 @@ def decide(failure: Failure, facts: Facts, policy: Policy) -> Again | Stop:  # n
     if facts.attempt >= policy.max_attempts:
         return Stop(f"{facts.attempt} attempts")
     return Again(after)
-
-
-class Budget:
-    """A token bucket that bounds the load of retries: 14 tokens a retry, one back for each success.
-
-    14 keeps the load under 1.10 times the calls at 50 % errors (simulated: 1.07; with 5 it is 1.20).
-    """
-
-    def __init__(self, capacity: float = 500.0, cost: float = 14.0) -> None:
-        self.capacity = capacity
-        self.cost = cost
-        self.left = capacity
-        self._lock = threading.Lock()
-
-    def earn(self) -> None:
-        """Give one token back."""
-        if self.left < self.capacity:
-            with self._lock:
-                self.left = min(self.capacity, self.left + 1.0)
-
-    def spend(self) -> bool:
-        """Take the price of a retry; False when there is not enough."""
-        with self._lock:
-            if self.left < self.cost:
-                return False
-            self.left -= self.cost
-            return True
-
-
-def parse_retry_after(value: str | None) -> float | None:
-    """Return the seconds of a `Retry-After` header, a number or a date; None when it is neither."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return None
-    return min(max(seconds, 0.0), 86_400.0) if seconds == seconds else None  # noqa: PLR0124 - NaN

@@ -14,10 +14,11 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 from dominus.settings import EMBEDDED
-from dominus.transport.carrier import AiohttpCarrier, HttpxCarrier
+from dominus.transport.carriers.aiohttp import AiohttpCarrier
+from dominus.transport.carriers.httpx import HttpxCarrier
+from dominus.transport.decode import Wire
 from dominus.transport.pipeline import Pipeline
 from dominus.transport.shared import Shared
-from dominus.transport.wire import Wire
 
 if TYPE_CHECKING:
     import httpx
@@ -136,7 +137,7 @@ async def _embedded(home: Any) -> tuple[httpx.AsyncBaseTransport, str]:
     from dominus.errors import ServiceError
 
     try:
-        from dominus.orchestrator.embedded import open_embedded
+        from dominus.orchestrator.serving.in_process import open_embedded
     except ModuleNotFoundError as error:
         raise ServiceError(
             f"DOMINUS_URL={EMBEDDED} needs the orchestrator: {error.name} is not installed",

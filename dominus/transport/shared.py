@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, TypedDict
 
 from dominus.settings import Settings
 from dominus.transport.breaker import Breaker
-from dominus.transport.cache import StaleCache
+from dominus.transport.budget import Budget
 from dominus.transport.clock import Clock
-from dominus.transport.retry import Budget, Policy
+from dominus.transport.retry import Policy
+from dominus.transport.stale_cache import StaleCache
 
 if TYPE_CHECKING:
     import httpx

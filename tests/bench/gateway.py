@@ -44,12 +44,12 @@ def _serve_gateway(front: int, back: int) -> None:
     """Run the real gateway; redis-benchmark cannot shake hands, so each of its connections is given a handshake."""
     import uvloop
 
-    from dominus.contract.gateway import encode_published_hello
-    from dominus.orchestrator.context import Principal
+    from dominus.contract.handshake import encode_published_hello
     from dominus.orchestrator.gateway.greeting import Greeting
     from dominus.orchestrator.gateway.server import Gateway
-    from dominus.orchestrator.gateway.targets import parse_targets
-    from dominus.orchestrator.tokens import SessionGrant
+    from dominus.orchestrator.gateway.upstream.targets import parse_targets
+    from dominus.orchestrator.identity.principal import Principal
+    from dominus.orchestrator.identity.tokens import SessionGrant
 
     grant = SessionGrant(Principal("bench", "session", frozenset({"*"})), "redis", float("inf"))
 

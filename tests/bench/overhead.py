@@ -8,7 +8,7 @@ import time
 from stack import median, row
 
 from dominus import Dominus
-from dominus.transport.carrier import Outgoing, Received
+from dominus.transport.carriers.base import Outgoing, Received
 
 COUNT = 20_000
 _MINTED = b'{"success":true,"data":{"access_token":"a.' + b"b" * 600 + b'.c","expires_in":900}}'
@@ -49,7 +49,7 @@ async def run(arguments: argparse.Namespace) -> None:
 async def _guards(client: Dominus) -> float:
     """Time just what guards a happy call: its deadline, the breaker's two looks, the budget's token, the loop."""
     shared = client._caller.shared
-    clock, breaker = shared.clock, shared.breaker("whisperer")
+    clock, breaker = shared.clock, shared.breaker("redis")
     began = time.perf_counter()
     for _ in range(COUNT):
         now = clock.monotonic()

@@ -11,11 +11,11 @@ import load
 from stack import Dev, dev, median, rate, row
 
 from dominus import Dominus
-from dominus.contract.scribe import InsertRequest, QueryRequest
-from dominus.orchestrator import sql
-from dominus.orchestrator.catalog import catalog_of
-from dominus.orchestrator.engines.postgres import Postgres
+from dominus.contract.db import InsertRequest, QueryRequest
+from dominus.orchestrator.engines.postgres.pools import Postgres
 from dominus.orchestrator.settings import ServerSettings
+from dominus.orchestrator.sql import statements as sql
+from dominus.orchestrator.sql.catalog import catalog_of
 
 CONNECTIONS = 16
 COUNT = 6000

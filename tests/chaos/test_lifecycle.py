@@ -159,7 +159,7 @@ async def test_four_threads_with_a_loop_each_share_statistics_and_nothing_that_i
             await asyncio.to_thread(thread.join)
         assert failures == []
         assert server.mint_count == 4
-        assert client.stats()["breakers"] == {"warden": "closed", "whisperer": "closed"}
+        assert client.stats()["breakers"] == {"auth": "closed", "redis": "closed"}
         await client.aclose()
 
 

@@ -254,7 +254,7 @@ async def test_a_wrong_row_in_a_stream_is_a_validation_error_that_names_it(
     async with raw_server(INSERTED) as server, client_of(server) as client:
         with pytest.raises(ValidationError, match=r"rows\[1\]\.n"):
             await client.db.bulk_insert("t", source([{"n": 1}, {"n": float("nan")}]))
-        assert client.stats()["breakers"]["scribe"] == "closed"
+        assert client.stats()["breakers"]["db"] == "closed"
 
 
 async def test_an_iterator_that_fails_gives_its_own_error_to_the_caller():
@@ -265,7 +265,7 @@ async def test_an_iterator_that_fails_gives_its_own_error_to_the_caller():
     async with raw_server(INSERTED) as server, client_of(server) as client:
         with pytest.raises(LookupError, match="dried up"):
             await client.db.bulk_insert("t", failing())
-        assert client.stats()["breakers"]["scribe"] == "closed"
+        assert client.stats()["breakers"]["db"] == "closed"
 
 
 async def test_a_foreign_server_gets_the_rows_in_one_body():

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from dominus.orchestrator.context import Context, Idempotency, Principal, RawJson
-from dominus.orchestrator.engines.pgserver import EmbeddedPostgres
-from dominus.orchestrator.engines.postgres import Postgres
+from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
+from dominus.orchestrator.engines.postgres.pools import Postgres
+from dominus.orchestrator.handlers.context import Context, Idempotency, RawJson
+from dominus.orchestrator.identity.principal import Principal
 from dominus.orchestrator.settings import ServerSettings
 
 _CLEAN = """

@@ -13,10 +13,10 @@ from urllib.parse import unquote
 import pytest
 import pytest_asyncio
 
-from dominus.orchestrator.app import Orchestrator
-from dominus.orchestrator.context import Principal
-from dominus.orchestrator.engines import Engines
-from dominus.orchestrator.opening import Foundation, lay_foundation, open_engines
+from dominus.orchestrator.handlers.resources import Resources
+from dominus.orchestrator.http.app import Orchestrator
+from dominus.orchestrator.identity.principal import Principal
+from dominus.orchestrator.serving.assembly import ProcessResources, open_process_resources, open_resources
 from dominus.orchestrator.settings import ServerSettings
 
 JSON, BASE64, LINES = "application/json", "text/plain", "application/x-ndjson"
@@ -61,18 +61,18 @@ class Server:
     psk: str
 
     @property
-    def engines(self) -> Engines:
-        return self.app.engines
+    def resources(self) -> Resources:
+        return self.app.resources
 
     def token(self, *scopes: str, subject: str = "service:root", project: str = "default") -> str:
         """Mint a token; without scopes it may do everything."""
         principal = Principal(subject, "service", frozenset(scopes or ("*",)), project)
-        return self.engines.tokens.mint(principal)
+        return self.resources.tokens.mint(principal)
 
     def session_token(self, target: str, *, seconds: int = 60, subject: str = "service:root") -> str:
         """Mint a token for the gateway."""
         principal = Principal(subject, "service", frozenset({"*"}))
-        return self.engines.tokens.mint_session(principal, target, seconds)
+        return self.resources.tokens.mint_session(principal, target, seconds)
 
     async def __call__(
         self,
@@ -157,9 +157,9 @@ async def _each(chunks: Iterable[Any]) -> AsyncIterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def foundation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foundation]:
+def process_resources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessResources]:
     home = tmp_path_factory.mktemp("orchestrator") / "home"
-    laid = lay_foundation(
+    laid = open_process_resources(
         ServerSettings(home=home, is_durable=False, database_url=None, redis_url=None), "tests"
     )
     yield laid
@@ -167,24 +167,24 @@ def foundation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foundation]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(foundation: Foundation) -> AsyncIterator[Server]:
-    app = Orchestrator(lambda: open_engines(foundation))
+async def server(process_resources: ProcessResources) -> AsyncIterator[Server]:
+    app = Orchestrator(lambda: open_resources(process_resources))
     await app.start()
-    yield Server(app, foundation.root_token)
+    yield Server(app, process_resources.root_token)
     await app.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def make_server(foundation: Foundation) -> AsyncIterator[Callable[..., Awaitable[Server]]]:
+async def make_server(process_resources: ProcessResources) -> AsyncIterator[Callable[..., Awaitable[Server]]]:
     """`await make_server(rate_limit=1.0, ...)`: another orchestrator on the same engines, with other settings."""
     started: list[Orchestrator] = []
 
     async def make(**changed: Any) -> Server:
-        other = replace(foundation, settings=foundation.settings.model_copy(update=changed))
-        app = Orchestrator(lambda: open_engines(other))
+        other = replace(process_resources, settings=process_resources.settings.model_copy(update=changed))
+        app = Orchestrator(lambda: open_resources(other))
         await app.start()
         started.append(app)
-        return Server(app, foundation.root_token)
+        return Server(app, process_resources.root_token)
 
     yield make
     for app in started:

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from server_support import BASE64, JSON, LINES, Server, foundation, make_server, server
+from server_support import BASE64, JSON, LINES, Server, make_server, process_resources, server
 
-__all__ = ["foundation", "make_server", "server"]
+__all__ = ["make_server", "process_resources", "server"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MakeServer = Callable[..., Awaitable[Server]]
@@ -315,7 +315,7 @@ async def wait_until(what: Callable[[], Awaitable[bool]], seconds: float = 5.0) 
 
 async def test_the_callers_deadline_stops_a_statement_that_waits(server: Server) -> None:
     base = await make_table(server, "locked")
-    postgres = server.engines.postgres
+    postgres = server.resources.postgres
 
     async def is_waiting() -> bool:
         return bool(await postgres.system.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
@@ -346,12 +346,11 @@ async def test_a_deadline_that_is_none_is_ignored(given: str, server: Server) ->
 async def test_an_unforeseen_failure_tells_nothing_and_the_log_everything(
     server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from dominus.orchestrator.context import HANDLERS
 
     async def broken(_context: Any, _request: Any) -> Any:
         raise RuntimeError("dsn=postgresql://u:hunter2@db")
 
-    monkeypatch.setitem(HANDLERS, "health.ping", broken)
+    monkeypatch.setitem(server.app._handlers, "health.ping", broken)
     with caplog.at_level(logging.ERROR, "dominus.orchestrator"):
         reply = await server("GET", "/api/health/ping", headers={"X-Request-Id": "broken1"})
     assert (reply.status, reply.code) == (500, "internal")
@@ -418,7 +417,7 @@ async def test_metrics_count_by_operation_and_status_and_are_not_open(make_serve
         assert shown.headers["content-type"].startswith("text/plain; version=")
     text = shown.body.decode()
     assert 'dominus_requests_total{operation="health.ping",service="health",status="200"} 1.0' in text
-    assert 'dominus_requests_total{operation="redis.get",service="whisperer",status="400"} 1.0' in text
+    assert 'dominus_requests_total{operation="redis.get",service="redis",status="400"} 1.0' in text
     assert 'dominus_requests_total{operation="unknown",service="unknown",status="404"} 1.0' in text
     assert 'dominus_request_seconds_count{operation="health.ping",service="health"} 1.0' in text
     assert "xxxx" not in text

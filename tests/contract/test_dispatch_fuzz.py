@@ -12,13 +12,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from operation_samples import SAMPLES
-from server_support import BASE64, JSON, LINES, Server, foundation, make_server, server
+from server_support import BASE64, JSON, LINES, Server, make_server, process_resources, server
 
 from dominus.contract import operations
-from dominus.contract.operation import Auth, Operation
-from dominus.contract.smith import CREATE_TABLE
+from dominus.contract.ddl import CREATE_TABLE
+from dominus.contract.kinds import Auth
+from dominus.contract.operation import Operation
 
-__all__ = ["foundation", "make_server", "server"]
+__all__ = ["make_server", "process_resources", "server"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RUN = uuid.uuid4().hex[:8]
@@ -246,13 +247,13 @@ CONTENTS: dict[str, st.SearchStrategy[Any]] = {
     "default": sql_texts,
     "nullable": st.booleans(),
 }
-DEEP = [op for op in OPERATIONS if op.method == "POST" and op.service in {"scribe", "smith", "whisperer"}]
+DEEP = [op for op in OPERATIONS if op.method == "POST" and op.service in {"db", "ddl", "redis"}]
 DEEP += [op for op in OPERATIONS if op.name.startswith("secrets.")]
 
 
 @st.composite
 def deep_requests(draw: st.DrawFn) -> tuple[Operation[Any, Any], dict[str, Any]]:
-    op = draw(st.sampled_from([*DEEP, *(op for op in DEEP if op.service == "scribe")]))
+    op = draw(st.sampled_from([*DEEP, *(op for op in DEEP if op.service == "db")]))
     body = {
         name: value
         for name, value in SAMPLES[op.name].wire(f"fuzz_{RUN}").items()
@@ -290,7 +291,7 @@ async def make_table(server: Server) -> None:
 )
 async def test_no_strange_content_gives_a_5xx(asked: tuple[Operation[Any, Any], Any], server: Server) -> None:
     op, body = asked
-    if op.service in {"scribe", "smith"}:
+    if op.service in {"db", "ddl"}:
         await make_table(server)
     place = {"schema": "public", "table": f"t_fuzz_{RUN}"}
     path = op.path.format(**{name: place[name] for name in op.path_fields})
@@ -322,7 +323,7 @@ async def test_no_request_gives_a_5xx(asked: dict[str, Any], server: Server) -> 
         "weak": server.token("db:read", subject="weak"),
         "garbage": "x.y.z",
     }[asked["token"]]
-    if op.service in {"scribe", "smith"}:
+    if op.service in {"db", "ddl"}:
         await make_table(server)
     reply = await server(
         asked["method"],
@@ -346,4 +347,4 @@ async def test_the_server_is_whole_after_all_that(server: Server) -> None:
     warm = (await server("GET", "/api/health/warmup")).data
     assert warm["status"] == "ok"
     open_count = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
-    assert await server.engines.postgres.system.fetchval(open_count) == 0
+    assert await server.resources.postgres.system.fetchval(open_count) == 0

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from server_support import BASE64, GONE, JSON, LINES, Reply, Server, foundation, make_server, server
+from server_support import BASE64, GONE, JSON, LINES, Reply, Server, make_server, process_resources, server
 
-__all__ = ["foundation", "make_server", "server"]
+__all__ = ["make_server", "process_resources", "server"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MakeServer = Callable[..., Awaitable[Server]]
@@ -210,7 +210,7 @@ async def test_a_client_that_leaves_amid_a_stream_leaves_nothing_behind(
     assert json.loads(caplog.records[-1].getMessage())["status"] == 499
     assert await count(server, base) == 0
     open_count = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
-    assert await server.engines.postgres.system.fetchval(open_count) == 0
+    assert await server.resources.postgres.system.fetchval(open_count) == 0
 
 
 async def test_a_client_that_leaves_before_its_body_is_whole_changes_nothing(server: Server) -> None:

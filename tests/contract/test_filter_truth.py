@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pg_support import Caller, call, data_of, pg_dsn, postgres
 
-from dominus.contract.scribe import QueryRequest
-from dominus.orchestrator.services import scribe
+from dominus.contract.db import QueryRequest
+from dominus.orchestrator.services import db
 
 __all__ = ["call", "pg_dsn", "postgres"]
 
@@ -123,7 +123,7 @@ async def table(call: Caller) -> Caller:
 )
 @given(said=filters)
 async def test_postgresql_and_python_agree(table: Caller, said: dict[str, Any]):
-    answer = data_of(await scribe.query(table(), QueryRequest(table="truth", filters=said)))
+    answer = data_of(await db.query(table(), QueryRequest(table="truth", filters=said)))
     expected = [row["id"] for row in ROWS if matches(row, said)]
     assert [row["id"] for row in answer["items"]] == expected
     assert answer["total"] == len(expected)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from operation_samples import SAMPLES
-from server_support import JSON, Server, foundation, server
+from server_support import JSON, Server, process_resources, server
 
 from dominus.contract import operations
-from dominus.contract.operation import Auth
+from dominus.contract.kinds import Auth
 
-__all__ = ["foundation", "server"]
+__all__ = ["process_resources", "server"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 

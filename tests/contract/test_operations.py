@@ -16,17 +16,18 @@ import pytest
 import pytest_asyncio
 from operation_samples import SAMPLES, Fields
 from pydantic import TypeAdapter
-from server_support import BASE64, JSON, Server, foundation, server
+from server_support import BASE64, JSON, Server, process_resources, server
 
 from dominus import Dominus
 from dominus.contract import operations
-from dominus.contract.operation import Auth, Operation
+from dominus.contract.kinds import Auth
+from dominus.contract.operation import Operation
 from dominus.names import METHOD_OF
-from dominus.orchestrator import openapi
-from dominus.orchestrator.context import HANDLERS
-from dominus.orchestrator.embedded import EmbeddedTransport
+from dominus.orchestrator.http import openapi
+from dominus.orchestrator.services import handlers_by_operation
+from dominus.orchestrator.serving.in_process import EmbeddedTransport
 
-__all__ = ["foundation", "server"]
+__all__ = ["process_resources", "server"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _MASKED = {"migration_version", "access_token", "latency_ms", "created_at", "updated_at"}
@@ -119,8 +120,8 @@ async def ask(server: Server, op: Operation[Any, Any], fields: Fields, kind: str
 async def test_every_operation_has_a_sample_a_method_a_handler_and_an_openapi_entry(server: Server) -> None:
     known = operations()
     assert SAMPLES.keys() == known.keys()
-    assert known.keys() <= HANDLERS.keys()
-    assert server.engines
+    assert known.keys() <= handlers_by_operation().keys()
+    assert server.resources
     client = Dominus(url="http://dominus.test", token="x" * 43)
     paths = openapi.document()["paths"]
     for name, op in known.items():

@@ -17,14 +17,14 @@ from typing import Any
 
 import uvloop
 
-from dominus.contract.gateway import encode_hello, encode_published_hello, read_reply
+from dominus.contract.handshake import encode_hello, encode_published_hello, read_reply
 from dominus.errors import AuthenticationError
-from dominus.orchestrator.context import Principal
 from dominus.orchestrator.gateway.limits import Limits
 from dominus.orchestrator.gateway.metrics import GatewayMetrics
 from dominus.orchestrator.gateway.server import Gateway
-from dominus.orchestrator.gateway.targets import Target
-from dominus.orchestrator.tokens import SessionGrant
+from dominus.orchestrator.gateway.upstream.targets import Target
+from dominus.orchestrator.identity.principal import Principal
+from dominus.orchestrator.identity.tokens import SessionGrant
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

@@ -15,7 +15,7 @@ import pytest
 from conftest import TOKEN, URL
 
 from dominus import Dominus
-from dominus.contract.gateway import Hello, encode_reply, read_hello
+from dominus.contract.handshake import Hello, encode_reply, read_hello
 from dominus.testing import Recorded, Reply, ScriptedTransport, failure, ok
 
 Refusal = tuple[str, str]

@@ -27,8 +27,8 @@ from typing import Any
 
 import pytest
 
-from dominus.orchestrator.engines.pgprocess import postmaster_of
-from dominus.orchestrator.engines.pgserver import EmbeddedPostgres
+from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
+from dominus.orchestrator.engines.postgres.process import postmaster_of
 
 COMMAND = [sys.executable, "-m", "dominus.cli"]
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "quickstart.py"

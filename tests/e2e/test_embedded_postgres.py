@@ -21,9 +21,10 @@ import asyncpg
 import pytest
 
 from dominus.errors import ConflictError, ServiceError
-from dominus.orchestrator.engines import pgprocess, pgserver
-from dominus.orchestrator.engines.pgprocess import find_account, postmaster_of
-from dominus.orchestrator.engines.pgserver import EmbeddedPostgres
+from dominus.orchestrator.engines.postgres import embedded as pgserver
+from dominus.orchestrator.engines.postgres import process as pgprocess
+from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
+from dominus.orchestrator.engines.postgres.process import find_account, postmaster_of
 
 is_root = os.geteuid() == 0
 only_root = pytest.mark.skipif(not is_root, reason="changes accounts, so it needs root")
@@ -100,7 +101,7 @@ def home(made_home: Path) -> Iterator[Path]:
 HOLDER = """
 import sys
 from pathlib import Path
-from dominus.orchestrator.engines.pgserver import EmbeddedPostgres
+from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]), is_durable=False)
 server.start()
 print("ready", flush=True)

@@ -20,10 +20,10 @@ from gateway_support import LOOPS, Peer, Running, everything, exactly, open_desc
 from prometheus_client import generate_latest
 from test_redis_engines import RedisServer, start_server
 
-from dominus.contract.gateway import MAGIC, encode_hello, encode_published_hello
+from dominus.contract.handshake import MAGIC, encode_hello, encode_published_hello
 from dominus.orchestrator.gateway.limits import Limits
-from dominus.orchestrator.gateway.targets import Target, builtin_targets, parse_targets
-from dominus.orchestrator.gateway.upstream import TcpAddress, UnixAddress
+from dominus.orchestrator.gateway.upstream.connection import TcpAddress, UnixAddress
+from dominus.orchestrator.gateway.upstream.targets import Target, builtin_targets, parse_targets
 
 __all__ = ["start_server"]
 

@@ -18,11 +18,11 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from test_redis_engines import RedisServer, start_server
 
 from dominus.errors import NotFoundError, RateLimitError, ServiceError, ValidationError
-from dominus.orchestrator.context import Principal
-from dominus.orchestrator.engines.pgserver import EmbeddedPostgres
-from dominus.orchestrator.engines.postgres import Postgres
-from dominus.orchestrator.engines.redis import RedisEngine
-from dominus.orchestrator.gateway.credentials import USERNAME_PREFIX, Credentials, Login
+from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
+from dominus.orchestrator.engines.postgres.pools import Postgres
+from dominus.orchestrator.engines.redis.client import RedisEngine
+from dominus.orchestrator.gateway.logins.credentials import USERNAME_PREFIX, Credentials, Login
+from dominus.orchestrator.identity.principal import Principal
 from dominus.orchestrator.settings import ServerSettings
 
 __all__ = ["start_server"]

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dominus.orchestrator.gateway.pg_tls import PostgresAddress, tls_of
+from dominus.orchestrator.gateway.upstream.postgres_tls import PostgresAddress, tls_of
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 Serve = Callable[..., "asyncio.Server"]

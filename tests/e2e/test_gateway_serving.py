@@ -16,7 +16,7 @@ import pytest
 import redis
 from test_cli import Running, dev, is_closed, made_home, make_certificate, remote, run, serve, until
 
-from dominus.contract.gateway import encode_hello, encode_published_hello, read_reply
+from dominus.contract.handshake import encode_hello, encode_published_hello, read_reply
 
 __all__ = ["made_home", "remote"]
 

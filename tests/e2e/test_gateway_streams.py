@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from gateway_support import LOOPS, Peer, Running, everything, exactly, open_descriptors, reset, running, until
 
-from dominus.contract.gateway import encode_hello
+from dominus.contract.handshake import encode_hello
 from dominus.orchestrator.gateway.limits import Limits
-from dominus.orchestrator.gateway.targets import parse_targets
 from dominus.orchestrator.gateway.tunnel import HIGH_WATER
+from dominus.orchestrator.gateway.upstream.targets import parse_targets
 
 LARGEST_READ = 256 * 1024
 

@@ -12,13 +12,13 @@ import asyncpg
 import pytest
 
 from dominus.errors import ServiceError, ValidationError
-from dominus.orchestrator import migrate as migrating
-from dominus.orchestrator.engines import pgpool as pools
-from dominus.orchestrator.engines.pglisten import Listener
-from dominus.orchestrator.engines.pgserver import EmbeddedPostgres
-from dominus.orchestrator.engines.pgtemplate import clone_database, drop_database, with_database
-from dominus.orchestrator.engines.postgres import Postgres, connect
-from dominus.orchestrator.migrate import Migration, load_migrations, migrate
+from dominus.orchestrator.engines.postgres import direct_pool as pools
+from dominus.orchestrator.engines.postgres import migrate as migrating
+from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
+from dominus.orchestrator.engines.postgres.listen import Listener
+from dominus.orchestrator.engines.postgres.migrate import Migration, load_migrations, migrate
+from dominus.orchestrator.engines.postgres.pools import Postgres, connect
+from dominus.orchestrator.engines.postgres.template import clone_database, drop_database, with_database
 from dominus.orchestrator.settings import ServerSettings
 
 numbers = itertools.count()

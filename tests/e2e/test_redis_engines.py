@@ -19,15 +19,16 @@ import redis
 from pydantic_core import from_json
 
 from dominus.contract import health as h
-from dominus.contract import whisperer as w
+from dominus.contract import redis as w
 from dominus.contract.operation import Operation
-from dominus.contract.warden import Empty
+from dominus.contract.request import Empty
 from dominus.errors import ConflictError, DominusError, ServiceError, ValidationError
-from dominus.orchestrator.context import HANDLERS, Context, Idempotency, Principal
-from dominus.orchestrator.engines import Engines
-from dominus.orchestrator.engines import redis as redis_engine
-from dominus.orchestrator.engines.redis import RedisEngine
-from dominus.orchestrator.services import health, whisperer  # noqa: F401 - they register the handlers
+from dominus.orchestrator.engines.redis import client as redis_engine
+from dominus.orchestrator.engines.redis.client import RedisEngine
+from dominus.orchestrator.handlers.context import Context, Idempotency
+from dominus.orchestrator.handlers.resources import Resources
+from dominus.orchestrator.identity.principal import Principal
+from dominus.orchestrator.services import handlers_by_operation, health
 from dominus.orchestrator.settings import ServerSettings
 
 PASSWORD = "correct-horse-battery"
@@ -117,10 +118,10 @@ class _EnginesStub:
 async def call(
     engine: RedisEngine, operation: Operation[Any, Any], once: str | None = None, **fields: Any
 ) -> Any:
-    engines = cast("Engines", _EnginesStub(engine))
+    engines = cast("Resources", _EnginesStub(engine))
     idempotency = Idempotency(once, "f1") if once else None
     context = Context(Principal("svc", "service", frozenset()), engines, "r", idempotency)
-    answer = await HANDLERS[operation.name](context, operation.request(**fields))
+    answer = await handlers_by_operation()[operation.name](context, operation.request(**fields))
     return from_json(answer) if isinstance(answer, bytes) else answer
 
 
@@ -421,9 +422,9 @@ class _Pool:
 
 
 async def _health(operation: Operation[Any, Any], pool: _Pool, engine: Any) -> Any:
-    engines = cast("Engines", _EnginesStub(engine, pool))
+    engines = cast("Resources", _EnginesStub(engine, pool))
     context = Context(Principal("svc", "service", frozenset()), engines, "r")
-    return await HANDLERS[operation.name](context, Empty())
+    return await handlers_by_operation()[operation.name](context, Empty())
 
 
 @pytest.mark.parametrize("operation", [h.CHECK, h.WARMUP], ids=lambda operation: operation.name)

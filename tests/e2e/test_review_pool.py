@@ -11,8 +11,8 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
-from dominus.orchestrator.engines.pgserver import EmbeddedPostgres
-from dominus.orchestrator.engines.postgres import Postgres
+from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
+from dominus.orchestrator.engines.postgres.pools import Postgres
 from dominus.orchestrator.settings import ServerSettings
 
 SIZE = 4

@@ -22,7 +22,7 @@ from test_sessions import descriptors, eventually
 
 from dominus import Dominus, DominusConnectionError, ValidationError
 from dominus.errors import CredentialError, NotFoundError
-from dominus.orchestrator.embedded import _foundations
+from dominus.orchestrator.serving.in_process import _processes
 
 __all__ = ["make_rig_of"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -35,7 +35,7 @@ COPIED = 100_000_000
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("sessions") / "home"
     yield made
-    found = _foundations.pop(made.resolve(), None)
+    found = _processes.pop(made.resolve(), None)
     if found is not None:
         found[1].close()
 
@@ -49,7 +49,7 @@ async def client(home: Path) -> AsyncIterator[Dominus]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def roles(home: Path, client: Dominus) -> Callable[[], Coroutine[Any, Any, set[str]]]:
     await client.health.ping()
-    dsn = _foundations[home.resolve()][1].dsn
+    dsn = _processes[home.resolve()][1].dsn
 
     async def ask() -> set[str]:
         owner = await asyncpg.connect(dsn)
@@ -145,7 +145,7 @@ async def test_a_pool_replaces_a_connection_that_was_ended(client: Dominus, home
     async with client.sessions.postgres.pool(max_size=2) as pool:
         doomed, ended = await pool.acquire(), asyncio.Event()
         doomed.add_termination_listener(lambda _: ended.set())
-        owner = await asyncpg.connect(_foundations[home.resolve()][1].dsn)
+        owner = await asyncpg.connect(_processes[home.resolve()][1].dsn)
         await owner.fetchval("SELECT pg_terminate_backend($1)", doomed.get_server_pid())
         await owner.close()
         async with asyncio.timeout(10):
@@ -157,7 +157,7 @@ async def test_a_pool_replaces_a_connection_that_was_ended(client: Dominus, home
 async def test_a_pool_whose_connections_are_in_use_is_closed_all_the_same(
     client: Dominus, monkeypatch: pytest.MonkeyPatch
 ):
-    from dominus.sessions import postgres_async
+    from dominus.sessions.drivers import asyncpg as postgres_async
 
     monkeypatch.setattr(postgres_async, "CLOSE_SECONDS", 0.2)
     async with client.sessions.postgres.pool() as pool:
@@ -230,7 +230,7 @@ async def test_an_unknown_target_or_database_is_not_found(client: Dominus):
 async def test_a_login_that_the_database_refuses_is_a_connection_error_without_its_password(
     make_rig_of: Any, client: Dominus, home: Path
 ):
-    found = psycopg.conninfo.conninfo_to_dict(_foundations[home.resolve()][1].dsn)
+    found = psycopg.conninfo.conninfo_to_dict(_processes[home.resolve()][1].dsn)
     upstream = f"{found['host']}/.s.PGSQL.{found.get('port', 5432)}"
     rig: Rig = await make_rig_of(
         upstream,
@@ -249,7 +249,7 @@ async def test_a_login_that_the_database_refuses_is_a_connection_error_without_i
 async def test_a_pool_takes_a_new_login_when_the_last_grows_old(
     make_rig_of: Any, client: Dominus, home: Path
 ):
-    found = psycopg.conninfo.conninfo_to_dict(_foundations[home.resolve()][1].dsn)
+    found = psycopg.conninfo.conninfo_to_dict(_processes[home.resolve()][1].dsn)
     upstream = f"{found['host']}/.s.PGSQL.{found.get('port', 5432)}"
     owner = {"username": found["user"], "password": found["password"], "database": found["dbname"]}
     rig: Rig = await make_rig_of(upstream, login=lambda _: {**owner, "expires_in": 0.001})

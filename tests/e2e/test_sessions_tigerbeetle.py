@@ -153,7 +153,7 @@ async def echo() -> AsyncIterator[int]:
 @pytest.fixture
 async def access(make_rig_of: MakeRig, echo: int) -> Access:
     rig = await make_rig_of(("127.0.0.1", echo))
-    return await rig.client.sessions._ways.access("legacy")
+    return await rig.client.sessions._routes.access("legacy")
 
 
 async def other_process(port: int, user: int) -> str:
@@ -211,7 +211,7 @@ async def test_a_reader_that_stops_stops_the_sender_and_not_our_memory(make_rig_
 
     source = await asyncio.start_server(pour, "127.0.0.1", 0)
     rig = await make_rig_of(source.sockets[0].getsockname())
-    forwarder = Forwarder(await rig.client.sessions._ways.access("legacy"), "legacy")
+    forwarder = Forwarder(await rig.client.sessions._routes.access("legacy"), "legacy")
     (port,) = await forwarder.start_tcp()
     with socket.create_connection(("127.0.0.1", port)) as idle:
         idle.settimeout(0)

@@ -125,7 +125,7 @@ async def test_a_clean_database_takes_less_than_a_tenth_of_a_second(
 
 
 async def test_nothing_is_left_behind(dominus_orchestrator: OrchestratorTemplate):
-    from dominus.orchestrator.engines.postgres import connect
+    from dominus.orchestrator.engines.postgres.pools import connect
 
     async with LocalOrchestrator(dominus_orchestrator):
         pass

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dominus import DominusError
-from dominus.orchestrator import body as module
-from dominus.orchestrator.body import BodyReader
+from dominus.orchestrator.http import body as module
+from dominus.orchestrator.http.body import BodyReader
 
 
 async def test_a_body_that_stands_still_is_a_408(monkeypatch: pytest.MonkeyPatch):

@@ -129,7 +129,7 @@ async def test_an_open_breaker_ends_the_retry_loop_and_sends_nothing(make_rig: M
     assert isinstance(caught.value, ServiceError)
     assert 0 < caught.value.retry_after <= 30
     assert caught.value.endpoint == "redis.set"
-    assert "whisperer" in caught.value.message
+    assert "redis" in caught.value.message
     assert len(rig.server.calls) == THRESHOLD
 
 
@@ -138,7 +138,7 @@ async def test_one_service_s_breaker_does_not_stop_another(make_rig: MakeRig):
     await open_breaker(rig)
     rig.server.then(ok({"schemas": ["public"]}))
     assert await rig.client.db.schemas() == ["public"]
-    assert rig.client.stats()["breakers"]["scribe"] == "closed"
+    assert rig.client.stats()["breakers"]["db"] == "closed"
 
 
 async def test_thirty_seconds_later_one_probe_closes_it(make_rig: MakeRig):
@@ -177,7 +177,7 @@ async def test_a_cancelled_probe_frees_its_place(make_rig: MakeRig):
 async def test_a_probe_that_meets_its_deadline_frees_its_place(make_rig: MakeRig):
     rig = make_rig(auto=False, client={"settings": None})
     await rig.warm_up()
-    breaker = rig.shared.breaker("whisperer")
+    breaker = rig.shared.breaker("redis")
     for _ in range(THRESHOLD):
         breaker.failure()
     await rig.clock.advance(30)
@@ -227,23 +227,23 @@ async def test_a_token_that_is_known_lets_other_services_work_while_the_mint_is_
         token_lifetime=900, mints=(ok({"access_token": "first", "expires_in": 900}), *[failure(500)] * 40)
     )
     await rig.warm_up()
-    warden = rig.shared.breaker("warden")
+    warden = rig.shared.breaker("auth")
     for _ in range(THRESHOLD):
         warden.failure()
     await rig.clock.advance(25)
     rig.server.then(HIT)
     assert await rig.client.redis.get("k") == 7
-    assert rig.client.stats()["breakers"] == {"health": "closed", "warden": "open", "whisperer": "closed"}
+    assert rig.client.stats()["breakers"] == {"auth": "open", "health": "closed", "redis": "closed"}
 
 
 async def test_without_a_token_an_open_warden_is_what_the_caller_hears(make_rig: MakeRig):
     rig = make_rig(token_lifetime=60)
     await rig.warm_up()
     await rig.clock.advance(100)
-    warden = rig.shared.breaker("warden")
+    warden = rig.shared.breaker("auth")
     for _ in range(THRESHOLD):
         warden.failure()
-    with pytest.raises(CircuitOpenError, match="warden"):
+    with pytest.raises(CircuitOpenError, match="auth"):
         await rig.client.redis.get("k")
     assert rig.server.requests == []
     assert rig.breaker() == "closed"

@@ -6,9 +6,11 @@ import random
 
 import pytest
 
-from dominus.contract.operation import Retry
+from dominus.contract.kinds import Retry
 from dominus.errors import ServiceError
-from dominus.transport.retry import Again, Budget, Facts, Failure, Policy, decide
+from dominus.transport.budget import Budget
+from dominus.transport.failure import Failure
+from dominus.transport.retry import Again, Facts, Policy, decide
 
 
 def load(error_rate: float, *, calls: int = 20_000, seed: int = 7) -> float:

@@ -17,7 +17,7 @@ HIT = ok({"found": True, "value": 7})
 
 
 async def ends_after(rig: Rig, call: object, seconds: float) -> DominusTimeoutError:
-    """Hold that a call ends with a timeout after so many seconds, and not before."""
+    """HomeLock that a call ends with a timeout after so many seconds, and not before."""
     task = asyncio.ensure_future(call)  # type: ignore[arg-type]
     await rig.clock.advance(seconds - 0.01)
     assert not task.done()

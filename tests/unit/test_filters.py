@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from dominus.contract.scribe import DeleteRequest, InsertRequest, PageRequest, QueryRequest, UpdateRequest
+from dominus.contract.db import DeleteRequest, InsertRequest, PageRequest, QueryRequest, UpdateRequest
 from dominus.errors import ValidationError
-from dominus.orchestrator import keyset, sql
-from dominus.orchestrator.filters import MAX_DEPTH, MAX_TERMS, Parameters, condition
-from dominus.orchestrator.tables import Column, Table
+from dominus.orchestrator.sql import keyset
+from dominus.orchestrator.sql import statements as sql
+from dominus.orchestrator.sql.filters import MAX_DEPTH, MAX_TERMS, condition
+from dominus.orchestrator.sql.parameters import Parameters
+from dominus.orchestrator.sql.tables import Column, Table
 
 
 def column(name: str, type_: str, category: str = "N", **more: Any) -> Column:

@@ -8,9 +8,9 @@ import pytest
 
 from dominus.errors import ValidationError
 from dominus.orchestrator.gateway.limits import Admission, Limits, Quiet, why_end
-from dominus.orchestrator.gateway.pg_tls import PostgresAddress, tls_of
-from dominus.orchestrator.gateway.targets import Target, builtin_targets, parse_targets
-from dominus.orchestrator.gateway.upstream import RedisLogin, TcpAddress, UnixAddress
+from dominus.orchestrator.gateway.upstream.connection import RedisLogin, TcpAddress, UnixAddress
+from dominus.orchestrator.gateway.upstream.postgres_tls import PostgresAddress, tls_of
+from dominus.orchestrator.gateway.upstream.targets import Target, builtin_targets, parse_targets
 
 LIMITS = Limits(idle=100, half_closed=20, linger=10, max_lifetime=1000, connections=3, per_principal=2)
 

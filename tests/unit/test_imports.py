@@ -127,7 +127,7 @@ LAYERS: dict[str, set[str]] = {
     },
 }
 EVERYBODY = {"errors", "result", "_version"}
-DOORS = {("transport/runtime.py", "dominus.orchestrator.embedded")}
+DOORS = {("transport/runtime.py", "dominus.orchestrator.serving.in_process")}
 """The lazy door from the SDK half to the orchestrator."""
 
 

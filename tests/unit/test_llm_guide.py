@@ -14,7 +14,8 @@ import pytest
 
 import dominus as package
 from dominus import Dominus, crypto, sessions, testing
-from dominus.contract import gateway, health, operations, scribe, smith, warden, whisperer
+from dominus.contract import auth, db, ddl, health, operations, redis, secrets
+from dominus.contract import sessions as session_calls
 from dominus.names import METHOD_OF, callable_names
 from dominus.namespaces.auth import Auth
 from dominus.namespaces.db import Db, QueryRows
@@ -26,7 +27,7 @@ from dominus.namespaces.secrets import Secrets
 from dominus.orchestrator.settings import ServerSettings
 from dominus.sessions import AsyncSession, Session, Sessions
 from dominus.sessions.factories import PostgresSessions, RedisSessions, TigerBeetleSessions
-from dominus.sessions.given import TigerBeetle
+from dominus.sessions.with_token import TigerBeetle
 from dominus.settings import Settings
 from dominus.transport.shared import Stats
 
@@ -45,8 +46,8 @@ FACTORIES: dict[str, type] = {
     "postgres": PostgresSessions,
     "tigerbeetle": TigerBeetleSessions,
 }
-CONTRACT = (warden, scribe, smith, whisperer, health, gateway)
-_PREFIXES = re.compile(r"\b(?:builtins|scribe|smith|warden|whisperer|health|contextlib|httpx|pytest)\.")
+CONTRACT = (auth, secrets, db, ddl, redis, health, session_calls)
+_PREFIXES = re.compile(r"\b(?:builtins|contract|contextlib|httpx|pytest)\.")
 
 
 def _text(name: str) -> str:
@@ -160,7 +161,7 @@ def result_shapes() -> dict[str, Any]:
         for target in client_callables().values()
         if not inspect.isclass(target)
     )
-    found: dict[str, Any] = {"QueryRows": QueryRows, "Stats": Stats, "ColumnSpec": smith.ColumnSpec}
+    found: dict[str, Any] = {"QueryRows": QueryRows, "Stats": Stats, "ColumnSpec": ddl.ColumnSpec}
     wanted = set(re.findall(r"\w+", returned))
     while new := {name: known[name] for name in wanted if name in known and name not in found}:
         found |= new

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dominus.orchestrator.logs import ACCESS, JsonFormatter, LineHandler, TextFormatter
+from dominus.orchestrator.serving.logs import ACCESS, JsonFormatter, LineHandler, TextFormatter
 
 
 def record(

@@ -16,7 +16,7 @@ from dominus.errors import (
     ServiceError,
     ValidationError,
 )
-from dominus.orchestrator.engines.pg_errors import from_postgres, is_stale_catalog
+from dominus.orchestrator.engines.postgres.errors import from_postgres, is_stale_catalog
 
 
 def postgres_error(state: str, message: str = "said by PostgreSQL", **fields: str) -> Any:

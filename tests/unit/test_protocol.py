@@ -10,8 +10,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from dominus.orchestrator import protocol
-from dominus.orchestrator.protocol import BoundedHttp
+from dominus.orchestrator.serving import http_protocol as protocol
+from dominus.orchestrator.serving.http_protocol import BoundedHttp
 
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n"
 

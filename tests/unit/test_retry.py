@@ -12,7 +12,7 @@ import httpx
 import pytest
 from conftest import MakeRig
 
-from dominus.contract.operation import Retry
+from dominus.contract.kinds import Retry
 from dominus.errors import (
     AuthenticationError,
     ConflictError,
@@ -24,7 +24,8 @@ from dominus.errors import (
     error_from_status,
 )
 from dominus.testing import failure, hang, ok, raises, raw
-from dominus.transport.retry import Again, Facts, Failure, Policy, Stop, decide, parse_retry_after
+from dominus.transport.failure import Failure, parse_retry_after
+from dominus.transport.retry import Again, Facts, Policy, Stop, decide
 
 POLICY = Policy()
 HIT = ok({"found": True, "value": 7})

@@ -25,12 +25,12 @@ from dominus import (
     ValidationError,
 )
 from dominus import sessions as module
-from dominus.contract.gateway import Reply
+from dominus.contract.handshake import Reply
 from dominus.errors import CredentialError, GatewayError, GatewayResolutionError, ProxyError
 from dominus.sessions import background, peers
 from dominus.sessions.calls import endpoint_of
 from dominus.sessions.session import AsyncSession, Session
-from dominus.sessions.tunnel import Endpoint, Way, is_loopback, refusal
+from dominus.sessions.tunnel import Endpoint, Route, is_loopback, refusal
 from dominus.testing import failure, ok, raw
 
 
@@ -90,7 +90,7 @@ def test_an_answer_that_does_not_say_where_is_an_error(answer: Any):
         endpoint_of(answer)
 
 
-WAY = Way(Endpoint("h", 1, has_tls=False), "the-token", "redis", None)
+WAY = Route(Endpoint("h", 1, has_tls=False), "the-token", "redis", None)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,7 @@ async def test_a_missing_driver_says_which_extra_to_install(
     driver: str, make: Any, monkeypatch: pytest.MonkeyPatch, make_rig: MakeRig
 ):
     for name in list(sys.modules):
-        if name == driver or name.startswith(
-            ("dominus.sessions.redis_", "dominus.sessions.postgres_", "dominus.sessions.tigerbeetle_")
-        ):
+        if name == driver or name.startswith("dominus.sessions.drivers"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, driver, None)
     rig = make_rig()

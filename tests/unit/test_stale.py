@@ -12,7 +12,7 @@ from conftest import MakeRig
 from dominus.crypto import SecretBox
 from dominus.errors import DominusConnectionError, DominusError, NotFoundError
 from dominus.testing import failure, hang, ok, raises
-from dominus.transport.cache import StaleCache
+from dominus.transport.stale_cache import StaleCache
 
 SECRET = ok({"secret": {"key": "K", "value": "v1"}})
 AWAY = raises(httpx.ConnectError("refused"))
@@ -41,7 +41,7 @@ async def test_with_an_open_breaker_too(make_rig: MakeRig):
     rig = make_rig(SECRET)
     await rig.client.secrets.get("K", stale_if_error=3600)
     for _ in range(5):
-        rig.shared.breaker("warden").failure()
+        rig.shared.breaker("secrets").failure()
     assert await rig.client.secrets.get("K", stale_if_error=3600) == "v1"
     assert len(rig.server.calls) == 1
 

@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 
 from dominus.crypto import generate_token
 from dominus.errors import AuthenticationError, AuthorizationError, ServiceError, ValidationError
-from dominus.orchestrator import signing_keys
-from dominus.orchestrator import tokens as module
-from dominus.orchestrator.context import Principal
-from dominus.orchestrator.tokens import Tokens
-from dominus.orchestrator.vault import Vault
+from dominus.orchestrator.identity import signing_keys
+from dominus.orchestrator.identity import tokens as module
+from dominus.orchestrator.identity.principal import Principal
+from dominus.orchestrator.identity.tokens import Tokens
+from dominus.orchestrator.identity.vault import Vault
 
 ROOT = generate_token()
 DAY = 86_400

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dominus.errors import ServiceError, ValidationError
-from dominus.orchestrator import vault as module
-from dominus.orchestrator.vault import DataKey, Vault, parse_master_keys
+from dominus.orchestrator.identity import vault as module
+from dominus.orchestrator.identity.vault import DataKey, Vault, parse_master_keys
 
 PLACE = {"project": "shop", "environment": "production", "key": "DATABASE_URL", "version": 3}
 

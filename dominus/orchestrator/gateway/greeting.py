@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
-from dominus.contract.gateway import MAGIC, BadHandshakeError, Hello, encode_reply, read_hello
+from dominus.contract.handshake import MAGIC, BadHandshakeError, Hello, encode_reply, read_hello
 from dominus.orchestrator.gateway.sockets import half_close, keep_alive
 
 __all__ = ["Doorkeeper", "Greeting"]

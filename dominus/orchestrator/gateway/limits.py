@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dominus.contract.gateway import HANDSHAKE_SECONDS
+from dominus.contract.handshake import HANDSHAKE_SECONDS
 
 if TYPE_CHECKING:
     from dominus.orchestrator.settings import ServerSettings

@@ -26,19 +26,19 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
-from dominus.contract.gateway import Hello, encode_reply
+from dominus.contract.handshake import Hello, encode_reply
 from dominus.errors import DominusError, ServiceError
 from dominus.orchestrator.gateway.greeting import Greeting
 from dominus.orchestrator.gateway.limits import Admission, Limits, why_end
 from dominus.orchestrator.gateway.metrics import GatewayMetrics, GatewayStats
 from dominus.orchestrator.gateway.tunnel import Tunnel
-from dominus.orchestrator.gateway.upstream import Upstream, open_upstream
-from dominus.orchestrator.listener import BACKLOG, bind
-from dominus.orchestrator.ratelimit import RateLimiter
+from dominus.orchestrator.gateway.upstream.connection import Upstream, open_upstream
+from dominus.orchestrator.net.listener import BACKLOG, bind
+from dominus.orchestrator.net.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
-    from dominus.orchestrator.gateway.targets import Target
-    from dominus.orchestrator.tokens import SessionGrant
+    from dominus.orchestrator.gateway.upstream.targets import Target
+    from dominus.orchestrator.identity.tokens import SessionGrant
 
 __all__ = ["Gateway"]
 

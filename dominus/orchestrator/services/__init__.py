@@ -1,1 +1,23 @@
-"""The handlers: one module per service."""
+"""The handlers of the operations, one module per service."""
+
+from __future__ import annotations
+
+from dominus.contract import services
+from dominus.orchestrator.handlers.registry import Handler
+from dominus.orchestrator.services import auth, db, ddl, health, redis, secrets, sessions
+
+__all__ = ["handlers_by_operation"]
+
+_SERVICES = (auth, secrets, db, ddl, redis, sessions, health)
+
+
+def handlers_by_operation() -> dict[str, Handler]:
+    """Return the handler of every operation of the contract.
+
+    Raises:
+        RuntimeError: an operation has none.
+    """
+    known = {module.handlers.service.name for module in _SERVICES}
+    if missing := {service.name for service in services()} - known:
+        raise RuntimeError(f"services without handlers: {', '.join(sorted(missing))}")
+    return {name: handler for module in _SERVICES for name, handler in module.handlers.all().items()}

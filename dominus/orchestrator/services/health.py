@@ -9,34 +9,40 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from dominus._version import __version__
-from dominus.contract.health import CHECK, PING, WARMUP, EngineHealth, Health, Pong, Warmed
-from dominus.contract.warden import Empty
+from dominus.contract import health as contract
+from dominus.contract.request import Empty
 from dominus.errors import ServiceError
-from dominus.orchestrator.context import Context, handles
-from dominus.orchestrator.engines import Engines
+from dominus.orchestrator.handlers.context import Context
+from dominus.orchestrator.handlers.registry import Handlers
+from dominus.orchestrator.handlers.resources import Resources
 
-__all__: list[str] = []
+__all__ = ["handlers"]
+
+handlers = Handlers(contract.health)
 
 PROBE_SECONDS = 2.0
 _logger = logging.getLogger("dominus.health")
 
 
-async def _ask_postgres(engines: Engines) -> None:
-    await engines.postgres.system.fetchval("SELECT 1")
+async def _ask_postgres(resources: Resources) -> None:
+    await resources.postgres.system.fetchval("SELECT 1")
 
 
-async def _ask_redis(engines: Engines) -> None:
-    await engines.redis.check()
+async def _ask_redis(resources: Resources) -> None:
+    await resources.redis.check()
 
 
-_PROBES: Mapping[str, Callable[[Engines], Awaitable[Any]]] = {"postgres": _ask_postgres, "redis": _ask_redis}
+_PROBES: Mapping[str, Callable[[Resources], Awaitable[Any]]] = {
+    "postgres": _ask_postgres,
+    "redis": _ask_redis,
+}
 
 
-async def _probe(name: str, engines: Engines) -> EngineHealth:
+async def _probe(name: str, resources: Resources) -> contract.EngineHealth:
     started = time.perf_counter()
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            await _PROBES[name](engines)
+            await _PROBES[name](resources)
     except Exception as error:  # noqa: BLE001 - whatever an engine fails with is the answer
         # The route is open to anyone, and an error's text may name hosts and users: only its class is told.
         kind = "timeout" if isinstance(error, TimeoutError) else type(error).__name__
@@ -45,8 +51,8 @@ async def _probe(name: str, engines: Engines) -> EngineHealth:
     return {"status": "ok", "latency_ms": round((time.perf_counter() - started) * 1000, 3)}
 
 
-async def _probe_all(engines: Engines) -> tuple[str, dict[str, EngineHealth]]:
-    answers = await asyncio.gather(*(_probe(name, engines) for name in _PROBES))
+async def _probe_all(resources: Resources) -> tuple[str, dict[str, contract.EngineHealth]]:
+    answers = await asyncio.gather(*(_probe(name, resources) for name in _PROBES))
     failed_count = sum(answer["status"] == "failed" for answer in answers)
     status = "degraded" if failed_count else "ok"
     if failed_count == len(answers):
@@ -54,10 +60,10 @@ async def _probe_all(engines: Engines) -> tuple[str, dict[str, EngineHealth]]:
     return status, dict(zip(_PROBES, answers, strict=True))
 
 
-@handles(CHECK)
-async def check(ctx: Context, _request: Empty) -> Health:
+@handlers(contract.CHECK)
+async def check(ctx: Context, _request: Empty) -> contract.Health:
     """Ask every engine at once."""
-    status, engines = await _probe_all(ctx.engines)
+    status, engines = await _probe_all(ctx.resources)
     if status == "failed":
         # Load balancers look at the status code alone.
         raise ServiceError(
@@ -66,14 +72,14 @@ async def check(ctx: Context, _request: Empty) -> Health:
     return {"status": status, "version": __version__, "engines": engines}
 
 
-@handles(PING)
-async def ping(_ctx: Context, _request: Empty) -> Pong:
+@handlers(contract.PING)
+async def ping(_ctx: Context, _request: Empty) -> contract.Pong:
     """Answer."""
     return {"status": "ok"}
 
 
-@handles(WARMUP)
-async def warmup(ctx: Context, _request: Empty) -> Warmed:
+@handlers(contract.WARMUP)
+async def warmup(ctx: Context, _request: Empty) -> contract.Warmed:
     """Connect every engine, and say whether they answered."""
-    status, engines = await _probe_all(ctx.engines)
+    status, engines = await _probe_all(ctx.resources)
     return {"status": status, "engines": engines}

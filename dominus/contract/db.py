@@ -1,0 +1,198 @@
+"""db: rows of tables."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field, StringConstraints
+from typing_extensions import TypedDict
+
+from dominus.contract.operation import Service
+from dominus.contract.request import Empty, Identifier, Omit, Request, is_none
+
+MAX_LIMIT = 10_000
+"""Rows of one page: about 10 MB at 1 kB a row. `db.iterate` reads any number."""
+
+Row = dict[str, Any]
+Text = Annotated[str, StringConstraints(max_length=1000)]
+Filters = dict[str, Any]
+
+
+class SchemaList(TypedDict):
+    """Names, without the system's own schemas."""
+
+    schemas: list[str]
+
+
+class TableInfo(TypedDict):
+    """A table or view."""
+
+    table_name: str
+    schema_name: NotRequired[str]
+    type: NotRequired[str]
+    estimated_rows: NotRequired[int]
+
+
+class TableList(TypedDict):
+    """In the order of their names."""
+
+    tables: list[TableInfo]
+
+
+class ColumnInfo(TypedDict):
+    """A column; `default` is SQL text."""
+
+    column_name: str
+    data_type: NotRequired[str]
+    is_nullable: NotRequired[bool]
+    is_primary_key: NotRequired[bool]
+    default: NotRequired[str | None]
+
+
+class ColumnList(TypedDict):
+    """In the order of the table."""
+
+    columns: list[ColumnInfo]
+
+
+class QueryResult(TypedDict):
+    """`total` counts all matches, whatever the page; null when it was not asked for."""
+
+    items: list[Row]
+    total: NotRequired[int | None]
+    limit: NotRequired[int]
+    offset: NotRequired[int]
+
+
+class RowPage(TypedDict):
+    """One step of a walk in key order; a null `cursor` ends it."""
+
+    items: list[Row]
+    cursor: str | None
+
+
+class Affected(TypedDict):
+    """How many rows were changed."""
+
+    affected_rows: int
+
+
+class Inserted(TypedDict):
+    """How many rows were stored."""
+
+    inserted_count: int
+
+
+class TableRequest(Request):
+    """Names a table."""
+
+    schema_: Annotated[Identifier, Field(alias="schema")] = "public"
+    table: Identifier
+
+
+class Access(TableRequest):
+    """Why and by whom rows are touched; secure tables ask for it."""
+
+    reason: Omit[Text]
+    actor: Omit[Text]
+
+
+class TablesRequest(Request):
+    """Names a schema."""
+
+    schema_: Annotated[Identifier, Field(alias="schema")] = "public"
+
+
+class QueryRequest(Access):
+    """Which rows, in which order."""
+
+    filters: Filters | None = None
+    sort_by: str | list[str] | None = None
+    sort_order: str | list[str] = "ASC"
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 100
+    offset: Annotated[int, Field(ge=0, le=2**53)] = 0
+    columns: Omit[Annotated[list[Identifier], Field(min_length=1, max_length=1600)]]
+    count: Annotated[bool, Field(exclude_if=lambda count: count is True)] = True
+
+
+class PageRequest(Access):
+    """The rows after `cursor`, in the order of the key."""
+
+    filters: Filters | None = None
+    by: Omit[Annotated[list[Identifier], Field(min_length=1, max_length=32)]]
+    columns: Omit[Annotated[list[Identifier], Field(min_length=1, max_length=1600)]]
+    page_size: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 500
+    descending: bool = False
+    cursor: Omit[Annotated[str, StringConstraints(max_length=8192)]]
+
+
+class InsertRequest(Access):
+    """One row. On a conflict in `conflict_columns` (default: the primary key): keep or overwrite."""
+
+    data: Row
+    on_conflict: Omit[Literal["ignore", "update"]]
+    conflict_columns: Omit[Annotated[list[Identifier], Field(min_length=1, max_length=32)]]
+
+
+class UpdateRequest(Access):
+    """New values for the rows that match; all rows only when said so."""
+
+    data: Annotated[Row, Field(min_length=1)]
+    filters: Filters | None = None
+    all_rows: Annotated[bool, Field(exclude_if=lambda everything: not everything)] = False
+
+
+class DeleteRequest(Access):
+    """The rows that match; all rows only when said so."""
+
+    filters: Filters | None = None
+    all_rows: Annotated[bool, Field(exclude_if=lambda everything: not everything)] = False
+
+
+class BulkInsertRequest(Access):
+    """Rows, here or, in a streamed request, as the JSON lines after this header."""
+
+    rows: Annotated[list[Row] | None, Field(exclude_if=is_none)] = None
+
+
+db = Service("db", "/api/scribe")
+SCHEMAS = db.read(
+    "schemas", Empty, SchemaList, "List schemas.", path="schema/list", method="GET", list_key="schemas"
+)
+TABLES = db.read(
+    "tables",
+    TablesRequest,
+    TableList,
+    "List the tables of a schema.",
+    path="data/{schema}/tables",
+    method="GET",
+    list_key="tables",
+)
+COLUMNS = db.read(
+    "columns",
+    TableRequest,
+    ColumnList,
+    "List the columns of a table.",
+    path="data/{schema}/{table}/columns",
+    method="GET",
+    list_key="columns",
+)
+QUERY = db.read("query", QueryRequest, QueryResult, "Read rows.", path="data/{schema}/{table}/query")
+PAGE = db.read(
+    "page",
+    PageRequest,
+    RowPage,
+    "Read the rows after a cursor, in key order.",
+    path="data/{schema}/{table}/page",
+)
+INSERT = db.write("insert", InsertRequest, Row, "Store a row.", path="data/{schema}/{table}/insert")
+UPDATE = db.write("update", UpdateRequest, Affected, "Change rows.", path="data/{schema}/{table}/update")
+DELETE = db.write("delete", DeleteRequest, Affected, "Delete rows.", path="data/{schema}/{table}/delete")
+BULK_INSERT = db.write(
+    "bulk_insert",
+    BulkInsertRequest,
+    Inserted,
+    "Store any number of rows, all or nothing.",
+    path="data/{schema}/{table}/bulk-insert",
+    is_streamed=True,
+)

@@ -1,0 +1,93 @@
+"""ddl: the shape of tables."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NotRequired
+
+from pydantic import Field, StringConstraints
+from typing_extensions import TypedDict
+
+from dominus.contract.operation import Service
+from dominus.contract.request import Identifier, Omit, Request
+
+SqlType = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+SqlText = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+
+
+class TableChanged(TypedDict, total=False):
+    """What was done to which table. `migration_version` is its time (UTC, to the microsecond), so versions sort."""
+
+    schema: str
+    table: str
+    column: str
+    created: bool
+    dropped: bool
+    migration_version: str
+    columns: list[dict[str, Any]]
+
+
+class ColumnSpec(TypedDict):
+    """A column as users write it; `default` and the constraints are SQL text."""
+
+    name: str
+    type: str
+    nullable: NotRequired[bool]
+    primary_key: NotRequired[bool]
+    unique: NotRequired[bool]
+    default: NotRequired[str]
+    constraints: NotRequired[list[str]]
+
+
+class Column(Request):
+    """A column of a new table."""
+
+    name: Identifier
+    type: SqlType
+    nullable: Omit[bool]
+    primary_key: Omit[bool]
+    unique: Omit[bool]
+    default: Omit[SqlText]
+    constraints: Omit[list[SqlText]]
+
+
+class TableName(Request):
+    """Names a table."""
+
+    schema_: Annotated[Identifier, Field(alias="schema")] = "public"
+    table: Identifier
+
+
+class CreateTable(TableName):
+    """A new table."""
+
+    columns: Annotated[list[Column], Field(min_length=1, max_length=1600)]
+
+
+class DropTable(TableName):
+    """Drop a table with its rows."""
+
+
+class AddColumn(TableName):
+    """A new column."""
+
+    column: Identifier
+    type: SqlType
+    nullable: bool = True
+    default: Omit[SqlText]
+
+
+ddl = Service("ddl", "/api/smith")
+CREATE_TABLE = ddl.write(
+    "create_table", CreateTable, TableChanged, "Create a table.", path="schema/create-table"
+)
+DROP_TABLE = ddl.write(
+    "drop_table",
+    DropTable,
+    TableChanged,
+    "Drop a table with its rows.",
+    path="schema/drop-table",
+    method="DELETE",
+)
+ADD_COLUMN = ddl.write(
+    "add_column", AddColumn, TableChanged, "Add a column to a table.", path="schema/add-column"
+)

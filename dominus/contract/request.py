@@ -1,0 +1,95 @@
+"""The base of all request models, and the types that their fields share."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import pydantic
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from dominus.errors import ValidationError
+
+__all__ = ["Empty", "Identifier", "Omit", "Request", "is_none", "plain_text"]
+
+T = TypeVar("T")
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+
+
+def is_none(value: object) -> bool:
+    """Tell whether an optional field stays off the wire."""
+    return value is None
+
+
+Omit = Annotated[T | None, Field(default=None, exclude_if=is_none)]
+"""An optional field that stays off the wire when it is None."""
+
+
+def plain_text(value: str) -> str:
+    """Refuse the characters that no name, key or path can carry."""
+    if _CONTROL.search(value):
+        raise ValueError("must not contain control characters")
+    return value
+
+
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(plain_text)]
+"""The name of a schema, table or column; whether it exists is the server's to say."""
+
+
+if TYPE_CHECKING:
+    _Model = BaseModel
+else:
+
+    class _Raising(type(BaseModel)):
+        # Not in __init__: pydantic would call that for nested models too, and lose where in the request they are.
+        def __call__(cls, **data: Any) -> Any:
+            try:
+                return super().__call__(**data)
+            except pydantic.ValidationError as error:
+                raise _as_validation_error(cls, error) from None
+
+    class _Model(BaseModel, metaclass=_Raising):
+        pass
+
+
+class Request(_Model):
+    """The base of all request models. A wrong value raises dominus.ValidationError, on both sides."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        hide_input_in_errors=True,
+        ser_json_inf_nan="constants",
+    )
+
+
+_PLAIN_WORDS = {
+    "Value error, ": "",
+    "Input should be": "must be",
+    "Field required": "is missing",
+    "Extra inputs are not permitted": "is not known",
+}
+
+
+def _plain_words(message: str) -> str:
+    for theirs, ours in _PLAIN_WORDS.items():
+        message = message.replace(theirs, ours)
+    return message
+
+
+def _as_validation_error(model: type[BaseModel], error: pydantic.ValidationError) -> ValidationError:
+    details: list[dict[str, str]] = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        head, *rest = item["loc"] or ("request",)
+        known = model.model_fields.get(str(head))
+        name = (known.title or known.alias if known else None) or str(head)
+        where = ".".join([name, *(str(part) for part in rest)])
+        details.append({"field": where, "message": _plain_words(item["msg"])})
+    said = "; ".join(f"{item['field']}: {item['message']}" for item in details[:5])
+    return ValidationError(said, details=details)
+
+
+class Empty(Request):
+    """No parameters."""

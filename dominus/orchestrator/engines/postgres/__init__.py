@@ -1,0 +1,1 @@
+"""PostgreSQL: pools, errors, migrations, and the embedded server."""

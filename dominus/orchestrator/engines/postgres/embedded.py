@@ -1,0 +1,317 @@
+"""The embedded PostgreSQL: made at the first start, ended with this process, recovered after a crash."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+from dominus.errors import ServiceError
+from dominus.orchestrator.engines.postgres.process import (
+    ROOT_HINT,
+    Account,
+    GuardedProcess,
+    find_account,
+    find_programs,
+    postmaster_of,
+    run_program,
+)
+from dominus.orchestrator.home import HomeLock, hold, in_forked_child, open_home, write_private
+
+__all__ = ["EmbeddedPostgres"]
+
+logger = logging.getLogger("dominus.postgres")
+
+USER = DATABASE = "dominus"
+LOG_LIMIT = 10 * 1024 * 1024
+"""Bytes; a larger log is put aside at the next start."""
+SOCKET_FOLDER_LIMIT = 103 - len("/.s.PGSQL.5432")
+"""macOS allows a socket path of 103 bytes, Linux of 107."""
+POLL_SECONDS = 0.005
+
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "250",
+    # Ours is the superuser: native sessions, which have logins of their own, cannot use up all.
+    "superuser_reserved_connections": "50",
+    "shared_buffers": "128MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    # `log` leaves out errors of statements: their text and details hold users' values.
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
+    "log_parameter_max_length_on_error": "0",
+    "log_checkpoints": "off",
+    # One server alone: nothing streams from it, and COPY into a new table needs no log.
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "jit": "off",
+}
+# The log is still written at each commit, so that a killed server loses nothing; only the disk is not awaited.
+_NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL of this process, with its data in `home/postgres` and its socket where only we may go.
+
+    `start` and `stop` block: call them through `asyncio.to_thread`. The server survives the thread that
+    started it and ends with the process, also when that is killed.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        is_durable: bool = True,
+        start_timeout: float = 60.0,
+        stop_timeout: float = 30.0,
+    ) -> None:
+        """Prepare; nothing is touched before `start`.
+
+        Args:
+            home: DOMINUS_HOME; made if it is missing.
+            is_durable: False for tests: a crash of the machine may lose everything.
+            start_timeout: seconds; it covers the recovery after a crash and the end of an earlier server.
+            stop_timeout: seconds until the server is killed.
+        """
+        self._home = home
+        self._is_durable = is_durable
+        self._start_timeout = start_timeout
+        self._stop_timeout = stop_timeout
+        self._mutex = threading.Lock()
+        self._hold: HomeLock | None = None
+        self._process: GuardedProcess | None = None
+        self._short_folder: Path | None = None
+        self._dsn: str | None = None
+        in_forked_child(self._forget)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server runs; false also when it ended by itself."""
+        return self._process is not None and self._process.is_running
+
+    def start(self) -> str:
+        """Start the server, or find it started; return the superuser's DSN, also kept in `home/dsn` (0600).
+
+        Raises:
+            ConflictError: another process runs a server in this home.
+            ServiceError: PostgreSQL is not installed, may not run here, or does not start; with the reason.
+            ValidationError: the home cannot be used.
+        """
+        with self._mutex:
+            if self._dsn is not None and self.is_running:
+                return self._dsn
+            self._end()
+            self._home = open_home(self._home)
+            self._hold = hold(self._home, "an embedded PostgreSQL", name="postgres.lock")
+            try:
+                self._dsn = self._begin()
+            except BaseException:
+                self._end()
+                raise
+            atexit.register(self.stop)
+            return self._dsn
+
+    def stop(self) -> None:
+        """End the server by a fast shutdown and free the home. Doing so twice is fine."""
+        with self._mutex:
+            self._end()
+        atexit.unregister(self.stop)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _begin(self) -> str:
+        deadline = time.monotonic() + self._start_timeout
+        programs, account = find_programs(), find_account()
+        cluster = self._home / "postgres"
+        _sweep(self._home)
+        if not cluster.exists():
+            _create_cluster(cluster, programs, account, is_durable=self._is_durable)
+        data = cluster / "data"
+        password = _read_password(cluster)
+        _await_end(data, deadline)
+        sockets = self._socket_folder(account)
+        log = self._home / "postgres.log"
+        _put_aside(log)
+        self._launch([*account.prefix, *self._command(programs, data, sockets)], data, log, deadline)
+        host = quote(str(sockets), safe="/")
+        dsn = f"postgresql://{USER}:{password}@/{DATABASE}?host={host}&port=5432"
+        write_private(self._home / "dsn", dsn)
+        return dsn
+
+    def _command(self, programs: Path, data: Path, sockets: Path) -> list[str]:
+        # The owner is called like the system schema, and "$user" would come first: a person with psql means public.
+        settings = {**_SETTINGS, "unix_socket_directories": str(sockets), "search_path": "public"}
+        if not self._is_durable:
+            settings |= _NOT_DURABLE
+        options = [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]
+        return [str(programs / "postgres"), "-D", str(data), *options]
+
+    def _launch(self, argv: list[str], data: Path, log: Path, deadline: float) -> None:
+        while True:
+            seen = log.stat().st_size if log.exists() else 0
+            stale = _pid_file(data)
+            self._process = GuardedProcess(argv, log=log)
+            if _await_ready(self._process, data, stale, deadline):
+                return
+            was_running = self._process.is_running
+            self._process.stop(self._stop_timeout)
+            said = _complaint(log, seen)
+            # After a kill of the postmaster its children need a moment to notice; they still use its memory.
+            if "is still in use" in said and time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
+            reason = f"it was not ready after {self._start_timeout:g} s" if was_running else said
+            raise ServiceError(
+                f"the embedded PostgreSQL did not start: {reason}",
+                retryable=False,
+                hint=f"{log} says more" + (f"; {ROOT_HINT}" if os.geteuid() == 0 else ""),
+            )
+
+    def _socket_folder(self, account: Account) -> Path:
+        folder = self._home / "run"
+        # PostgreSQL and clients read lists there: a comma or a space would end the name.
+        is_plain = re.fullmatch(r"[\w./+-]+", str(folder), re.ASCII) is not None
+        if not is_plain or len(os.fsencode(folder)) > SOCKET_FOLDER_LIMIT:
+            base = tempfile.gettempdir()
+            base = base if len(os.fsencode(base)) <= SOCKET_FOLDER_LIMIT // 2 else "/tmp"  # noqa: S108
+            self._short_folder = Path(tempfile.mkdtemp(prefix="dominus-", dir=base))
+            folder = self._short_folder / "run"
+        return account.make_folder(folder)
+
+    def _forget(self) -> None:
+        # The server is the parent's: what a forked child does, its exit included, must not touch it.
+        self._mutex = threading.Lock()
+        self._hold = self._process = self._short_folder = self._dsn = None
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop(self._stop_timeout)
+        folder, self._short_folder = self._short_folder, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        held, self._hold = self._hold, None
+        if held is not None:
+            held.release()
+        self._dsn = None
+
+
+def _sweep(home: Path) -> None:
+    # What an interrupted first start left; a cluster takes its name only when it is complete.
+    for folder in home.glob("postgres.new-*"):
+        logger.warning("removing %s, which an interrupted first start left", folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _create_cluster(cluster: Path, programs: Path, account: Account, *, is_durable: bool) -> None:
+    building = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=cluster.parent))
+    try:
+        password = building / "password"
+        write_private(password, secrets.token_urlsafe(32))
+        data = account.make_folder(building / "data")
+        initdb = [
+            *(str(programs / "initdb"), "-D", str(data), "-U", USER, f"--pwfile={password}"),
+            *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
+            # Sorts by code point, fast and the same everywhere, and knows the case of all letters.
+            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"),
+            *(() if is_durable else ("--no-sync",)),
+        ]
+        run_program(account, initdb)
+        fsync = "on" if is_durable else "off"
+        single = [str(programs / "postgres"), "--single", "-D", str(data)]
+        single += ["-c", "exit_on_error=on", "-c", f"fsync={fsync}", "postgres"]
+        run_program(account, single, stdin=f"CREATE DATABASE {DATABASE}\n")
+        if is_durable:
+            _sync_folder(building)
+        building.rename(cluster)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    if is_durable:
+        _sync_folder(cluster.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_password(cluster: Path) -> str:
+    try:
+        return (cluster / "password").read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ServiceError(
+            f"{cluster / 'password'} cannot be read: {error.strerror}",
+            retryable=False,
+            hint=f"restore it, or delete {cluster} to begin with an empty database",
+        ) from error
+
+
+def _await_end(data: Path, deadline: float) -> None:
+    """Wait for the server of a process that died; we hold the home, so it is nobody's."""
+    pid = postmaster_of(data)
+    if pid is not None:
+        logger.warning("an earlier PostgreSQL (pid %d) still runs in this home; ending it", pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+    while postmaster_of(data) is not None:
+        if time.monotonic() > deadline:
+            raise ServiceError(
+                f"an earlier PostgreSQL (pid {pid}) in this home does not end",
+                hint=f"end it with: kill -QUIT {pid}",
+            )
+        time.sleep(POLL_SECONDS)
+    # After a crash the number in the file may be any process's by now, and PostgreSQL would take that for a
+    # server. Orphaned children, which the file would tell of too, it knows by their shared memory.
+    (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _pid_file(data: Path) -> str:
+    try:
+        return (data / "postmaster.pid").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _await_ready(process: GuardedProcess, data: Path, stale: str, deadline: float) -> bool:
+    while process.is_running and time.monotonic() < deadline:
+        lines = _pid_file(data).splitlines()
+        if len(lines) >= 8 and lines[7].strip() == "ready" and lines[:3] != stale.splitlines()[:3]:
+            return True
+        time.sleep(POLL_SECONDS)
+    return False
+
+
+def _put_aside(log: Path) -> None:
+    if log.exists() and log.stat().st_size > LOG_LIMIT:
+        log.replace(log.with_suffix(".log.1"))
+
+
+def _complaint(log: Path, seen: int) -> str:
+    """Return what the server said last, from byte `seen` of its log."""
+    with log.open("rb") as file:
+        file.seek(seen)
+        lines = file.read(LOG_LIMIT).decode(errors="replace").splitlines()
+    severe = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
+    return (severe or lines or ["it said nothing"])[-1]

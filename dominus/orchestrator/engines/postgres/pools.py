@@ -1,0 +1,197 @@
+"""PostgreSQL as the orchestrator uses it: one pool for its own tables, one for users' statements."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Self, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import asyncpg
+
+from dominus.errors import ServiceError, ValidationError
+from dominus.orchestrator.engines.postgres.direct_pool import DirectPool
+from dominus.orchestrator.engines.postgres.listen import Callback, Listener
+from dominus.orchestrator.engines.postgres.migrate import migrate
+from dominus.orchestrator.engines.postgres.typing import Connection, Pool
+from dominus.orchestrator.settings import ServerSettings
+
+__all__ = ["Postgres", "connect", "describe_dsn"]
+
+logger = logging.getLogger("dominus.postgres")
+
+CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 5.0
+MAX_STATEMENTS = 500_000
+"""A connection is replaced after so many: its server process keeps what it learned about every table."""
+
+_FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_COMMON = {"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "postgres"}
+# What users made in `public` must not stand in for a function or operator in the owner's statements.
+_OWNER = {**_COMMON, "search_path": "pg_catalog, pg_temp"}
+
+
+class Postgres:
+    """Both pools of one database, its system schema up to date.
+
+    Attributes:
+        system: connections of the owner, for the schema `dominus`.
+        data: connections that run under the data role, for users' statements, with a statement timeout.
+    """
+
+    def __init__(self, system: Pool, data: Pool, listener: Listener) -> None:
+        self.system = system
+        self.data = data
+        self._listener = listener
+
+    @classmethod
+    async def open(cls, dsn: str, settings: ServerSettings) -> Self:
+        """Connect, migrate, and open the pools; connections are made when they are needed.
+
+        Raises:
+            ServiceError: the server is not reached or refuses us; the message names it, without the password.
+            ValidationError: `dsn` is no PostgreSQL URL.
+        """
+        await _migrate(dsn, settings.data_role)
+        milliseconds = str(max(1, round(settings.statement_timeout * 1000)))
+        system = _pool(dsn, max(2, settings.pool_size // 4), {**_OWNER, "application_name": "dominus system"})
+        data = _pool(
+            dsn,
+            settings.pool_size,
+            {
+                **_COMMON,
+                "application_name": "dominus data",
+                "search_path": "public",
+                # As a setting of the session's start it is also what RESET ROLE goes back to.
+                "role": settings.data_role,
+                "statement_timeout": milliseconds,
+                "idle_in_transaction_session_timeout": milliseconds,
+                "jit": "off",
+            },
+        )
+        listener = Listener(lambda: connect(dsn, application_name="dominus listen"))
+        postgres = cls(cast("Pool", system), cast("Pool", data), listener)
+        try:
+            await system
+            await data
+        except _FAILURES as error:
+            await postgres.aclose()
+            raise _unreachable(dsn, error) from error
+        return postgres
+
+    async def check(self) -> None:
+        """Ask the database for an answer."""
+        await self.system.fetchval("SELECT 1")
+
+    async def listen(self, channel: str, callback: Callback) -> None:
+        """Call `callback(payload)` for each notification of a channel, from when this returns on.
+
+        After a lost connection it is called with None: notifications may have been missed.
+        """
+        await self._listener.listen(channel, callback)
+
+    async def notify(self, channel: str, payload: str = "") -> None:
+        """Send a notification to all listeners of all replicas; a payload has less than 8,000 bytes."""
+        await self.system.execute("SELECT pg_notify($1, $2)", channel, payload)
+
+    async def aclose(self) -> None:
+        """Close everything; what still runs after a few seconds is cut off."""
+        await self._listener.aclose()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(self.system.close(), self.data.close())
+        except _FAILURES as error:
+            logger.warning("PostgreSQL connections were cut off at the end: %s", type(error).__name__)
+            self.system.terminate()
+            self.data.terminate()
+
+
+def _pool(dsn: str, size: int, server_settings: dict[str, str]) -> Any:
+    return DirectPool(
+        dsn,
+        min_size=0,
+        init_size=1,
+        max_size=size,
+        max_queries=MAX_STATEMENTS,
+        max_inactive_connection_lifetime=300.0,
+        reset=_keep_session,
+        loop=None,
+        connection_class=asyncpg.Connection,
+        record_class=asyncpg.Record,
+        timeout=CONNECT_SECONDS,
+        server_settings=server_settings,
+    )
+
+
+async def _migrate(dsn: str, data_role: str) -> None:
+    connection = await connect(dsn, application_name="dominus migrate")
+    try:
+        await migrate(connection, data_role)
+    except _FAILURES as error:
+        raise _unreachable(dsn, error) from error
+    finally:
+        await connection.close(timeout=CLOSE_SECONDS)
+
+
+async def _keep_session(_connection: Any) -> None:
+    # In place of asyncpg's reset, a round trip for each statement: only our own statements run here, and they
+    # set nothing that outlives their transaction.
+    return
+
+
+async def connect(dsn: str, *, application_name: str, database: str | None = None) -> Connection:
+    """Return one connection.
+
+    Raises:
+        ServiceError: the server is not reached or refuses us.
+        ValidationError: `dsn` is no PostgreSQL URL.
+    """
+    # Not urlsplit: it quotes what it does not understand, password and all.
+    if not dsn.startswith(("postgresql://", "postgres://")):
+        raise ValidationError(
+            "the database URL is no PostgreSQL URL",
+            hint="DOMINUS_DATABASE_URL looks like postgresql://user:password@host:5432/database",
+        )
+    open_one = cast("Callable[..., Awaitable[Connection]]", cast("Any", asyncpg).connect)
+    try:
+        return await open_one(
+            dsn,
+            database=database,
+            timeout=CONNECT_SECONDS,
+            server_settings={**_OWNER, "application_name": application_name},
+        )
+    except (*_FAILURES, ValueError) as error:
+        raise _unreachable(dsn, error, database) from None
+
+
+def _unreachable(dsn: str, error: Exception, database: str | None = None) -> ServiceError:
+    reason = str(error) if isinstance(error, asyncpg.PostgresError) else _reason(error)
+    return ServiceError(
+        f"PostgreSQL at {describe_dsn(dsn, database)} cannot be used: {reason}",
+        code="database_unavailable",
+        status_code=503,
+        hint="check DOMINUS_DATABASE_URL and that the server runs",
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_SECONDS:g} s"
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno and error.errno > 0 else "it is not reached"
+    # The rest is about the form of the URL, and may quote a part of it.
+    return "the URL is not understood"
+
+
+def describe_dsn(dsn: str, database: str | None = None) -> str:
+    """Return host and database of a DSN, and nothing secret."""
+    try:
+        parts = urlsplit(dsn)
+        options = parse_qs(parts.query)
+        host = parts.hostname or options.get("host", ["the local socket"])[0]
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "an unreadable URL"
+    return f"{host}{port}, database {database or unquote(parts.path.lstrip('/')) or 'of the user'}"

@@ -1,0 +1,234 @@
+"""Cache, counters and locks: a Redis (or Valkey, or a cluster) by its URL, or one inside this process."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from dominus.errors import ConflictError, DominusError, ServiceError, ValidationError
+
+if TYPE_CHECKING:
+    from fakeredis import FakeServer
+    from redis.commands.core import AsyncScript
+
+__all__ = ["RedisEngine"]
+
+MAX_CONNECTIONS = 64
+CONNECTION_WAIT_SECONDS = 5.0
+CONNECT_TIMEOUT_SECONDS = 2.0
+ANSWER_TIMEOUT_SECONDS = 5.0
+IDLE_CHECK_SECONDS = 30
+SCAN_COUNT = 1000
+SWEEP_EVERY = 1000
+_WHOLE_KEYSPACE = 2**31 - 1
+_NODE_BITS = 10
+
+_PRELUDE = "once"
+_KINDS_HINT = "hset, hget, hgetall and hdel are for hashes, the other operations for plain values"
+_CALLER_ERRORS: dict[str, Callable[[str], DominusError]] = {
+    "WRONGTYPE": lambda where: ConflictError(
+        f"{where} holds another kind of value", code="wrong_type", hint=_KINDS_HINT
+    ),
+    "would overflow": lambda where: ValidationError(
+        f"{where} would leave the range of 64-bit integers", code="out_of_range"
+    ),
+    "not an integer": lambda where: ConflictError(
+        f"{where} is no 64-bit integer and cannot be counted", code="not_an_integer"
+    ),
+}
+_REFUSALS = {
+    "maxmemory": "Redis is out of memory",
+    "read only replica": "Redis is a read-only replica at the moment",
+    "MISCONF": "Redis cannot write to its disk and takes no changes",
+}
+_FAILURES = (RedisError, RedisClusterException, OSError)
+_servers: dict[str, FakeServer] = {}
+
+
+class RedisEngine:
+    """One client of one event loop. Its failures are DominusErrors that name no host and no password."""
+
+    def __init__(self, client: Redis | RedisCluster, *, is_embedded: bool = False) -> None:
+        self.client = client
+        self.is_cluster = isinstance(client, RedisCluster)
+        self._command: Callable[..., Awaitable[Any]] = cast("Any", client).execute_command
+        # The embedded one sorts all keys at each SCAN anyway, and forgets its cursors: one step has them all.
+        self.scan_counts = (_WHOLE_KEYSPACE, _WHOLE_KEYSPACE) if is_embedded else (1, SCAN_COUNT)
+        """The least and the most keys to ask `scan` for."""
+        self.is_embedded = is_embedded
+        self._write_count = 0
+        self._scripts: dict[str, AsyncScript] = {}
+
+    @classmethod
+    async def open(cls, url: str | None, *, server_key: str = "default") -> RedisEngine:
+        """Connect, and return when it answers.
+
+        Args:
+            url: `redis://`, `rediss://`, `unix://`, `redis+cluster://` or `rediss+cluster://`; None: inside
+                this process.
+            server_key: which data inside this process; the same key shares them between event loops.
+
+        Raises:
+            ValidationError: the URL is no Redis URL.
+            ServiceError: it does not answer.
+        """
+        if url is None:
+            return cls(_embedded_client(server_key), is_embedded=True)
+        engine = cls(_remote_client(url))
+        try:
+            await engine.check()
+        except ServiceError:
+            await engine.aclose()
+            raise
+        return engine
+
+    async def check(self) -> None:
+        """Ask whether it answers. Raises ServiceError when it does not."""
+        await self.execute("PING")
+
+    async def aclose(self) -> None:
+        """Close the connections; what lies in this process stays until the process ends."""
+        await self.client.aclose()
+
+    async def execute(self, *command: Any, about: str | None = None) -> Any:
+        """Run one command; `about` names the entry in errors."""
+        try:
+            return await self._command(*command)
+        except _FAILURES as error:
+            raise _as_dominus_error(error, about) from error
+
+    def script(self, name: str) -> AsyncScript:
+        """Return a script of `scripts/`; it runs by its digest and is sent only once."""
+        script = self._scripts.get(name)
+        if script is None:
+            script = self._scripts[name] = self.client.register_script(_source(name))
+        return script
+
+    async def run(self, name: str, keys: Sequence[str], args: Sequence[Any], about: str | None = None) -> Any:
+        """Run a script, which is atomic; all `keys` must lie in one slot."""
+        self._write_count += 1
+        if self.is_embedded and self._write_count % SWEEP_EVERY == 0:
+            # The embedded one drops an expired entry only when it is touched, or when all are counted.
+            await self.execute("DBSIZE")
+        try:
+            return await self.script(name)(keys, args)
+        except _FAILURES as error:
+            raise _as_dominus_error(error, about) from error
+
+    async def get_many(self, keys: Sequence[str], about: Sequence[str]) -> list[bytes | None]:
+        """Read plain values in one round trip (one a node in a cluster); `about` names the keys in errors."""
+        pipeline: Any = self.client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.execute_command("GET", key)
+        try:
+            results: list[Any] = await pipeline.execute(raise_on_error=False)
+        except _FAILURES as error:
+            raise _as_dominus_error(error, None) from error
+        for name, result in zip(about, results, strict=True):
+            if isinstance(result, Exception):
+                raise _as_dominus_error(result, name) from result
+        return results
+
+    async def scan(self, pattern: str, position: int, count: int) -> tuple[int, list[bytes]]:
+        """Visit about `count` keys; position 0 starts, and a returned 0 ends.
+
+        A position is SCAN's cursor with the number of the cluster's node in its lowest bits.
+        """
+        cursor, index = position >> _NODE_BITS, position & (1 << _NODE_BITS) - 1
+        command = ("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+        if not isinstance(self.client, RedisCluster):
+            cursor, keys = await self.execute(*command)
+            return cursor << _NODE_BITS, keys
+        nodes = sorted(self.client.get_primaries(), key=lambda node: node.name)
+        if index >= len(nodes):
+            return 0, []
+        try:
+            cursors, keys = await self._command(*command, target_nodes=nodes[index])
+        except _FAILURES as error:
+            raise _as_dominus_error(error, None) from error
+        cursor = cursors[nodes[index].name]
+        if cursor:
+            return cursor << _NODE_BITS | index, keys
+        return (index + 1 if index + 1 < len(nodes) else 0), keys
+
+
+def _embedded_client(server_key: str) -> Redis:
+    from fakeredis import FakeAsyncRedis, FakeServer
+
+    server = _servers.setdefault(server_key, FakeServer(version=(7,)))
+    return FakeAsyncRedis(server=server)
+
+
+def _remote_client(url: str) -> Redis | RedisCluster:
+    # Retrying is the caller's alone: it has the budget, and it knows what is safe to repeat.
+    options: dict[str, Any] = {
+        "client_name": "dominus",
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_timeout": ANSWER_TIMEOUT_SECONDS,
+        "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "health_check_interval": IDLE_CHECK_SECONDS,
+        "max_connections": MAX_CONNECTIONS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    try:
+        scheme = urlsplit(url).scheme
+        if scheme.endswith("+cluster"):
+            return RedisCluster.from_url(url.replace("+cluster", "", 1), **options)
+        pool: BlockingConnectionPool = cast("Any", BlockingConnectionPool).from_url(
+            url, timeout=CONNECTION_WAIT_SECONDS, **options
+        )
+        return Redis.from_pool(pool)
+    except (ValueError, RedisClusterException):
+        raise ValidationError(
+            "DOMINUS_REDIS_URL is no Redis URL",
+            hint="redis://[user:password@]host:port[/database], rediss:// or redis+cluster://",
+        ) from None
+
+
+@cache
+def _source(name: str) -> bytes:
+    folder = files("dominus.orchestrator.engines.redis") / "scripts"
+    return b"\n".join((folder / f"{part}.lua").read_bytes() for part in (_PRELUDE, name))
+
+
+def _unavailable(message: str) -> ServiceError:
+    return ServiceError(message, code="redis_unavailable", status_code=503)
+
+
+def _as_dominus_error(error: Exception, about: str | None) -> DominusError:
+    """Return (not raise) what a failure of Redis means to the caller.
+
+    The text of errors is compared because a script hands on the errors of its commands as plain text.
+    """
+    said = str(error)
+    where = f"entry {about!r}" if about is not None else "the entry"
+    for word, answer in _CALLER_ERRORS.items():
+        if word in said:
+            return answer(where)
+    for word, message in _REFUSALS.items():
+        if word in said:
+            return _unavailable(message)
+    if isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)):
+        message, hint = "Redis refuses the orchestrator's credentials", "check DOMINUS_REDIS_URL"
+        return ServiceError(message, code="redis_refused", status_code=503, retryable=False, hint=hint)
+    if type(error) is ResponseError:
+        return ServiceError("Redis refused a command", code="redis_refused", retryable=False)
+    is_slow = isinstance(error, (RedisTimeoutError, TimeoutError))
+    return _unavailable("Redis did not answer in time" if is_slow else "Redis is not available")

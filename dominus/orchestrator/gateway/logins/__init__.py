@@ -1,0 +1,1 @@
+"""Database logins of native sessions."""

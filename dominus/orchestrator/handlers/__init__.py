@@ -1,0 +1,1 @@
+"""What a handler is given, and how it is registered."""

@@ -1,0 +1,57 @@
+"""What a handler is given: who calls, with which engines, under which request id."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dominus.orchestrator.identity.principal import Principal
+
+if TYPE_CHECKING:
+    from dominus.orchestrator.handlers.resources import Resources
+
+
+__all__ = ["Context", "Idempotency", "RawJson"]
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """The key of a write, and what the write was: the same key with another fingerprint is a conflict."""
+
+    key: str
+    fingerprint: str
+    """An HMAC of operation, path and body: equal for a repeat, and no help in guessing a secret."""
+
+
+@dataclass(slots=True)
+class Context:
+    """One request, as its handler sees it."""
+
+    principal: Principal
+    resources: Resources
+    request_id: str
+    idempotency: Idempotency | None = None
+    """None when the caller sent no key, and for reads."""
+    stream: AsyncIterator[bytes] | None = None
+    """The rest of a streamed body: chunks of JSON lines, cut anywhere."""
+    seal: Callable[[], Idempotency | None] | None = None
+    """For a streamed body: call it when the stream is read, for the idempotency of all that was in it."""
+    called_host: str = ""
+    """The name under which the caller reached this server, as it says."""
+
+
+class RawJson(bytes):
+    """An answer that is JSON already (PostgreSQL wrote it); sent as it is.
+
+    `types` is a JSON object column -> type, for what JSON cannot say (see contract/values.py), or None.
+    """
+
+    types: bytes | None = None
+
+    @classmethod
+    def of(cls, text: bytes, types: bytes | None = None) -> RawJson:
+        """Mark a JSON document as ready to be sent."""
+        raw = cls(text)
+        raw.types = types
+        return raw

@@ -1,0 +1,118 @@
+"""Writes that happen once, however often they are sent.
+
+A write to PostgreSQL stores its outcome under (principal, key) in its own transaction, by
+`dominus_api.remember`. A repeat runs into that primary key (or into the user's own constraints), is rolled
+back, and is answered with what was stored. So the first, common call pays no extra round trip, and two at the
+same time cannot both win: the second waits on the key until the first has ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from dominus.errors import ConflictError, DominusError
+from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
+from dominus.orchestrator.handlers.context import Context, RawJson
+
+if TYPE_CHECKING:
+    from dominus.orchestrator.engines.postgres.pools import Postgres
+
+__all__ = ["REMEMBER", "as_outcome", "exactly_once", "purge", "remembered", "stored_outcome"]
+
+logger = logging.getLogger("dominus.orchestrator.handlers.idempotency")
+
+REMEMBER = "SELECT dominus_api.remember($1, $2, $3, $4)"
+"""Its arguments are `remembered(ctx)` and the outcome."""
+
+_FIND = """
+SELECT fingerprint, outcome
+FROM dominus.idempotency
+WHERE principal = $1 AND key = $2
+"""
+_PURGE = """
+DELETE FROM dominus.idempotency
+WHERE ctid IN (
+  SELECT ctid
+  FROM dominus.idempotency
+  WHERE created_at < now() - make_interval(hours => $1)
+  LIMIT $2
+)
+"""
+_PURGE_BATCH = 10_000
+
+
+def as_outcome(data: str, types: bytes | None = None) -> str:
+    """Write an answer as it is stored: the column types in the first line, then the JSON of the data."""
+    return f"{types.decode() if types else ''}\n{data}"
+
+
+def _as_answer(outcome: str) -> RawJson:
+    types, _, data = outcome.partition("\n")
+    return RawJson.of(data.encode(), types.encode() or None)
+
+
+def remembered(ctx: Context) -> tuple[str, str, str] | None:
+    """Return principal, key and fingerprint of a keyed write; None when the caller sent no key."""
+    if ctx.idempotency is None:
+        return None
+    return ctx.principal.subject, ctx.idempotency.key, ctx.idempotency.fingerprint
+
+
+async def stored_outcome(ctx: Context) -> RawJson | None:
+    """Return what the write under this key was answered with before; None when there was none.
+
+    Raises:
+        ConflictError: the key was used for another write.
+    """
+    known = remembered(ctx)
+    if known is None:
+        return None
+    principal, key, fingerprint = known
+    record = await ctx.resources.postgres.system.fetchrow(_FIND, principal, key)
+    if record is None:
+        return None
+    if record["fingerprint"] != fingerprint:
+        raise ConflictError(
+            "this idempotency key was used for another request",
+            code="idempotency_key_reused",
+            hint="send a new key with each new write",
+        )
+    return _as_answer(record["outcome"])
+
+
+async def exactly_once(ctx: Context, write: Callable[[], Awaitable[RawJson]]) -> RawJson:
+    """Run a write that stores its outcome in its own transaction, or answer as it was answered before.
+
+    Raises:
+        DominusError: what the write raised, PostgreSQL's errors typed; ConflictError for a reused key.
+    """
+    try:
+        return await write()
+    except (DominusError, *FAILURES) as error:
+        failure = from_postgres(error)
+        try:
+            stored = await stored_outcome(ctx)
+        except FAILURES as lost:
+            # The failure may be that of a repeat: only who asks again learns what became of the write.
+            logger.warning(
+                "no look at the idempotency record after %s: %s", failure.code, type(lost).__name__
+            )
+            raise from_postgres(lost) from error
+        if stored is not None:
+            return stored
+        if failure is error:
+            raise
+        raise failure from error
+
+
+async def purge(postgres: Postgres, hours: int) -> int:
+    """Delete the records that are older than `hours`, in batches; return how many there were."""
+    deleted = 0
+    while True:
+        tag: str = await postgres.system.execute(_PURGE, hours, _PURGE_BATCH)
+        batch = int(tag.rpartition(" ")[2])
+        deleted += batch
+        if batch < _PURGE_BATCH:
+            return deleted

@@ -1,0 +1,109 @@
+"""One request as ASGI delivers it, and the answer as ASGI takes it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from dominus.contract.envelope import JSON_LINES, Dialect
+from dominus.contract.operation import Operation
+from dominus.errors import ValidationError
+from dominus.orchestrator.http.body import BodyReader, Receive
+from dominus.orchestrator.identity.principal import Principal
+
+__all__ = ["Exchange", "Scope", "Send", "address_of", "deadline_of", "query_of", "send_answer"]
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MAX_REQUEST_SECONDS = 3600.0
+"""What a request may take that names no deadline: bulk loads take their time, statements have their own limit."""
+_ANYONE = Principal(subject="anonymous", use="anonymous", scopes=frozenset())
+
+
+class Exchange:
+    """One request and what is known of it by now."""
+
+    __slots__ = (
+        "body",
+        "dialect",
+        "headers",
+        "is_stream",
+        "operation",
+        "path",
+        "principal",
+        "request_id",
+        "scope",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+        self.scope = scope
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.headers = headers
+        raw: bytes | None = scope.get("raw_path")
+        self.path: str = raw.decode("latin-1").partition("?")[0] if raw else scope["path"]
+        given = headers.get(b"x-request-id", b"")
+        is_usable = 0 < len(given) <= 64 and given.replace(b"-", b"").isalnum()
+        self.request_id = given.decode() if is_usable else secrets.token_hex(8)
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        self.dialect = Dialect.BASE64 if kind == b"text/plain" else Dialect.JSON
+        self.is_stream = kind == JSON_LINES.encode()
+        self.body = BodyReader(receive, self.header(b"content-length"), limit)
+        self.principal = _ANYONE
+        self.operation: Operation[Any, Any] | None = None
+
+    def header(self, name: bytes) -> str | None:
+        """Return a header by its lower-case name."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+
+def address_of(exchange: Exchange) -> str:
+    """Return where a request came from, as rate limits name it."""
+    client = exchange.scope.get("client")
+    return f"address:{client[0]}" if client else "address:local"
+
+
+def deadline_of(exchange: Exchange) -> float:
+    """Return the seconds that the caller gives a request."""
+    given = exchange.header(b"dominus-deadline-ms")
+    if given is None or not given.isdecimal():
+        return MAX_REQUEST_SECONDS
+    return min(int(given[:12]) / 1000, MAX_REQUEST_SECONDS)
+
+
+def query_of(scope: Scope) -> dict[str, Any]:
+    """Return the fields of a query string.
+
+    Raises:
+        ValidationError: it is malformed.
+    """
+    raw: bytes = scope.get("query_string", b"")
+    if not raw:
+        return {}
+    from urllib.parse import parse_qsl
+
+    try:
+        return dict(
+            parse_qsl(raw.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
+        )
+    except (ValueError, UnicodeDecodeError):
+        raise ValidationError("the query string is malformed", code="bad_query") from None
+
+
+async def send_answer(
+    send: Send, status: int, body: bytes, exchange: Exchange, extra: list[tuple[bytes, bytes]]
+) -> None:
+    """Send a whole answer."""
+    kind = b"application/json" if exchange.dialect is Dialect.JSON else b"text/plain; charset=us-ascii"
+    headers = [
+        (b"content-type", kind),
+        (b"content-length", str(len(body)).encode()),
+        (b"dominus-wire", b"json"),
+        (b"x-request-id", exchange.request_id.encode()),
+        (b"cache-control", b"no-store"),
+        *extra,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,27 @@
+"""Who calls, as a verified token says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Principal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, as the verified token says."""
+
+    subject: str
+    """The id of a service or user; it names the caller in audit trails and rate limits."""
+    use: str
+    """`service` or `user`, or `session` for a token of the gateway."""
+    scopes: frozenset[str]
+    """`service:verb`, or `*` for everything."""
+    project: str = "default"
+    environment: str = "development"
+    target: str | None = None
+    """What a session token opens; None for every other token."""
+
+    def may(self, scope: str | None) -> bool:
+        """Return whether a scope is covered; None asks for nothing."""
+        return scope is None or "*" in self.scopes or scope in self.scopes

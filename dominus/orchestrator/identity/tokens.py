@@ -1,0 +1,320 @@
+"""Tokens: RS256 JWTs signed with keys from PostgreSQL, verified once and then known by their digest.
+
+The PSKs that are exchanged for them are here too: the root PSK of the settings, and the table `dominus.psks`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import jwt
+from jwt.algorithms import RSAAlgorithm
+from pydantic_core import from_json
+
+from dominus.contract.sessions import AUDIENCE, scope_of
+from dominus.errors import AuthenticationError, AuthorizationError, ValidationError
+from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
+from dominus.orchestrator.identity.principal import Principal
+from dominus.orchestrator.identity.signing_keys import SigningKeys
+from dominus.orchestrator.settings import MIN_PSK_LENGTH
+
+if TYPE_CHECKING:
+    from dominus.orchestrator.engines.postgres.typing import Pool, Record
+    from dominus.orchestrator.identity.vault import Vault
+
+__all__ = ["ISSUER", "MAX_TOKEN_LENGTH", "RESERVED_SUBJECTS", "SessionGrant", "Tokens"]
+
+T = TypeVar("T")
+
+ISSUER = "dominus"
+MAX_TOKEN_LENGTH = 8192
+"""Characters. Proxies allow headers of 8 to 16 kB."""
+_ROOT, _PSK = "service:root", "psk:"
+_SESSION = "session"
+RESERVED_SUBJECTS = ("service:", _PSK)
+"""No user's id begins so: whatever is kept by subject cannot be reached by a user of the same name."""
+# Replicas' clocks differ; the published client allows no leeway, so that iat is rounded down besides.
+_IAT_LEEWAY_SECONDS = 30
+_MAX_VERIFIED = 10_000
+_PSK_TTL_SECONDS = 5.0
+_MAX_PSKS = 1000
+_MAX_LOOKUPS = 2
+_MAX_PSK_LENGTH = 512
+_DEFAULT_PROJECT, _DEFAULT_ENVIRONMENT = "default", "development"
+_PARTITION_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_FIND_PSK = """
+SELECT id, scopes, project, environment
+FROM dominus.psks
+WHERE psk_sha256 = $1 AND (disabled_at IS NULL OR disabled_at > now())
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionGrant:
+    """What a session token opens."""
+
+    principal: Principal
+    """Whose it is; its one scope is `gateway:<target>`."""
+    target: str
+    expires_at: float
+    """Unix time; new connections are refused from then on."""
+
+
+class Tokens:
+    """Mints and verifies tokens, and knows the PSKs. `start` it before use, `rotate_if_due` every hour."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        vault: Vault,
+        *,
+        root_token: str | None = None,
+        lifetime_seconds: int = 900,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if root_token is not None and not MIN_PSK_LENGTH <= len(root_token) <= _MAX_PSK_LENGTH:
+            raise ValidationError(
+                f"the root token has {len(root_token)} characters, not {MIN_PSK_LENGTH} to {_MAX_PSK_LENGTH}",
+                hint="make one with dominus.crypto.generate_token()",
+            )
+        self.lifetime_seconds = lifetime_seconds
+        self._pool, self._clock = pool, clock
+        self._keys = SigningKeys(pool, vault, clock)
+        self._root_digest = None if root_token is None else _digest(root_token)
+        self._verified: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
+        self._looking_up = asyncio.Semaphore(_MAX_LOOKUPS)
+        self._grants: OrderedDict[bytes, tuple[SessionGrant, float]] = OrderedDict()
+        self._psks: OrderedDict[bytes, tuple[Record | None, float]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"Tokens(kids={[key.kid for key in self._keys.living()]})"
+
+    async def start(self) -> None:
+        """Read the signing keys; make the first one where there is none."""
+        await self._keys.start()
+
+    async def rotate_if_due(self, days: float) -> bool:
+        """Sign with a new key when the newest is older; what the old one signed verifies for another day.
+
+        Returns whether this replica made it. Also learns of keys that other replicas made.
+        """
+        return await self._keys.rotate_if_due(days)
+
+    def mint(self, principal: Principal, lifetime_seconds: int | None = None) -> str:
+        """Return a token that says who `principal` is, by default for `lifetime_seconds` of the settings."""
+        return self._signed(principal, lifetime_seconds or self.lifetime_seconds, {})
+
+    def mint_session(self, principal: Principal, target: str, lifetime_seconds: int) -> str:
+        """Return a token that opens one target of the gateway to `principal`, and nothing over HTTP but its calls.
+
+        Whether the principal may have it is the caller's to check.
+        """
+        session = replace(principal, use=_SESSION, scopes=frozenset({scope_of(target)}))
+        return self._signed(session, lifetime_seconds, {"aud": AUDIENCE, "target": target})
+
+    def _signed(self, principal: Principal, lifetime_seconds: int, more: dict[str, str]) -> str:
+        key = self._keys.signing()
+        issued_at = int(self._clock())
+        claims = {
+            "iss": ISSUER,
+            "sub": principal.subject,
+            "iat": issued_at,
+            "exp": issued_at + lifetime_seconds,
+            "jti": secrets.token_hex(16),
+            "use": principal.use,
+            "scopes": sorted(principal.scopes),
+            "project": principal.project,
+            "environment": principal.environment,
+            **more,
+        }
+        token = jwt.encode(claims, key.private, algorithm="RS256", headers={"kid": key.kid})
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise ValidationError(
+                f"the token would have {len(token)} characters, {MAX_TOKEN_LENGTH} are allowed",
+                hint="give it fewer scopes",
+            )
+        return token
+
+    async def verify(self, token: str) -> Principal:
+        """Return whom a token speaks for.
+
+        Raises:
+            AuthenticationError: it is malformed, expired, not ours, or not for this use.
+        """
+        return await self._judged(token, self._verified, _principal_of)
+
+    async def verify_session(self, token: str) -> SessionGrant:
+        """Return what a session token opens, and to whom.
+
+        Raises:
+            AuthenticationError: it is malformed, expired, not ours, or no session token.
+        """
+        return await self._judged(token, self._grants, _grant_of)
+
+    async def _judged(
+        self,
+        token: str,
+        known: OrderedDict[bytes, tuple[T, float]],
+        judge: Callable[[dict[str, Any], float], tuple[T, float]],
+    ) -> T:
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise _refused("it is too long to be one")
+        digest = _digest(token)
+        found = known.get(digest)
+        now = self._clock()
+        if found is not None and now < found[1]:
+            known.move_to_end(digest)
+            return found[0]
+        judged = judge(await self._claims(token), now)
+        known[digest] = judged
+        if len(known) > _MAX_VERIFIED:
+            known.popitem(last=False)
+        return judged[0]
+
+    def jwks(self) -> dict[str, Any]:
+        """Return the public keys that verify tokens of today, the signing one first (RFC 7517)."""
+        keys: list[dict[str, Any]] = []
+        for key in self._keys.living():
+            numbers = RSAAlgorithm.to_jwk(key.public, as_dict=True)
+            keys.append(
+                {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": key.kid}
+                | {name: numbers[name] for name in ("n", "e")}
+            )
+        return {"keys": keys}
+
+    def public_pem(self) -> str:
+        """Return the public key of new tokens."""
+        return self._keys.signing().pem()
+
+    async def principal_of_psk(
+        self, psk: str, project: str | None = None, environment: str | None = None
+    ) -> Principal | None:
+        """Return whom a PSK speaks for, in the project and environment asked for; None: there is no such PSK.
+
+        Raises:
+            ValidationError: project or environment is no name.
+            AuthorizationError: the PSK is for another project or environment.
+        """
+        if not MIN_PSK_LENGTH <= len(psk) <= _MAX_PSK_LENGTH:
+            return None
+        digest = _digest(psk)
+        if self._root_digest is not None and hmac.compare_digest(digest, self._root_digest):
+            subject, scopes, own_project, own_environment = _ROOT, ["*"], None, None
+        else:
+            row = await self._psk_row(digest)
+            if row is None:
+                return None
+            subject, scopes = f"{_PSK}{row['id']}", row["scopes"]
+            own_project, own_environment = row["project"], row["environment"]
+        return Principal(
+            subject,
+            "service",
+            frozenset(scopes),
+            _partition("project", project, own_project, _DEFAULT_PROJECT),
+            _partition("environment", environment, own_environment, _DEFAULT_ENVIRONMENT),
+        )
+
+    async def _psk_row(self, digest: bytes) -> Record | None:
+        known = self._psks.get(digest)
+        now = self._clock()
+        if known is not None and now < known[1]:
+            return known[0]
+        try:
+            # Few at a time: invented PSKs are free, and must not crowd out the pool.
+            async with self._looking_up:
+                row = await self._pool.fetchrow(_FIND_PSK, digest)
+        except FAILURES as error:
+            raise from_postgres(error) from error
+        self._psks[digest] = (row, now + _PSK_TTL_SECONDS)
+        if len(self._psks) > _MAX_PSKS:
+            self._psks.popitem(last=False)
+        return row
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        if token.count(".") != 2:
+            raise _refused("it does not have three parts")
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError):
+            raise _refused("its header cannot be read") from None
+        if header.get("alg") != "RS256":
+            raise _refused("it is not signed with RS256")
+        key = await self._keys.named(header.get("kid"))
+        if key is None:
+            raise _refused("its key is unknown or retired")
+        try:
+            # The signature alone: times are judged by our clock, not by PyJWT's.
+            claims = from_json(
+                jwt.PyJWS().decode(token, key.public, algorithms=["RS256"]), allow_inf_nan=False
+            )
+        except (jwt.PyJWTError, ValueError):
+            raise _refused("its signature is wrong") from None
+        if not isinstance(claims, dict):
+            raise _refused("it holds no claims")
+        return cast("dict[str, Any]", claims)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _principal_of(claims: dict[str, Any], now: float) -> tuple[Principal, float]:
+    """Judge the claims of a token whose signature is right; return whom it speaks for, and until when."""
+    if "aud" in claims:
+        raise _refused("it is for another audience")
+    if claims.get("use") not in ("service", "user"):
+        raise _refused("it is for another use")
+    return _read_claims(claims, now)
+
+
+def _grant_of(claims: dict[str, Any], now: float) -> tuple[SessionGrant, float]:
+    """Judge the claims of a session token, whose audience is the gateway alone."""
+    if claims.get("aud") != AUDIENCE or claims.get("use") != _SESSION:
+        raise _refused("it is no session token")
+    target = claims.get("target")
+    if not isinstance(target, str):
+        raise _refused("a claim is missing")
+    principal, expires_at = _read_claims(claims, now)
+    return SessionGrant(replace(principal, target=target), target, expires_at), expires_at
+
+
+def _read_claims(claims: dict[str, Any], now: float) -> tuple[Principal, float]:
+    if claims.get("iss") != ISSUER:
+        raise _refused("it was issued elsewhere")
+    try:
+        issued_at, expires_at = float(claims["iat"]), float(claims["exp"])
+        principal = Principal(
+            claims["sub"],
+            claims["use"],
+            frozenset(claims["scopes"]),
+            claims["project"],
+            claims["environment"],
+        )
+    except (KeyError, TypeError, ValueError):
+        raise _refused("a claim is missing") from None
+    if now >= expires_at:
+        raise AuthenticationError("the token has expired", code="token_expired", hint="mint a new one")
+    if issued_at > now + _IAT_LEEWAY_SECONDS:
+        raise _refused("it was issued in the future")
+    return principal, expires_at
+
+
+def _partition(name: str, asked: str | None, own: str | None, default: str) -> str:
+    if asked is not None and not _PARTITION_NAME.fullmatch(asked):
+        raise ValidationError(f"{name}: 1 to 64 of the characters A-Z a-z 0-9 . _ - are allowed")
+    if own is not None and asked not in {None, own}:
+        raise AuthorizationError(f"this PSK is for the {name} {own!r}, not {asked!r}")
+    return own or asked or default
+
+
+def _refused(why: str) -> AuthenticationError:
+    return AuthenticationError(f"the token is refused: {why}", code="token_invalid")

@@ -1,0 +1,139 @@
+"""Any number of rows in one transaction, all or nothing, without a Python object for each row.
+
+JSON lines go as they come into COPY of a staging table; one statement then moves them into the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from pydantic_core import to_json
+
+from dominus.contract.db import Row
+from dominus.errors import ValidationError
+from dominus.orchestrator.engines.postgres.errors import FAILURES, copy_line, from_postgres
+from dominus.orchestrator.engines.postgres.typing import Connection
+from dominus.orchestrator.sql.statements import record_definition
+from dominus.orchestrator.sql.tables import Column, Table, quote
+
+__all__ = ["as_lines", "copy_lines", "move"]
+
+_TIMEOUT = "SET LOCAL statement_timeout = '1h'"
+"""A slow client may feed a long COPY; the request's own deadline ends it, not the timeout of a statement."""
+# json, not jsonb: it keeps a document as it was written, and costs less.
+_STAGE = """
+CREATE TEMP TABLE dominus_staging (
+  j json NOT NULL CONSTRAINT "one JSON object a line" CHECK (json_typeof(j) = 'object')
+) ON COMMIT DROP
+"""
+_KEYS = """
+SELECT key, count(*) AS rows
+FROM (SELECT json_object_keys(j) AS key FROM pg_temp.dominus_staging) AS keys
+GROUP BY key
+"""
+_BATCH_BYTES = 256 * 1024
+
+
+async def as_lines(rows: Iterable[Row]) -> AsyncIterator[bytes]:
+    """Write rows as JSON lines."""
+    batch = bytearray()
+    for row in rows:
+        batch += to_json(row)
+        batch += b"\n"
+        if len(batch) >= _BATCH_BYTES:
+            yield bytes(batch)
+            batch.clear()
+    if batch:
+        yield bytes(batch)
+
+
+async def _escaped(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Escape JSON lines for COPY's text format.
+
+    A backslash is all that needs it: delimiter and null are characters that JSON never holds as they are.
+    A carriage return becomes a tab: both are white space between tokens, both forbidden inside a string.
+    """
+    async for chunk in lines:
+        if chunk:
+            yield chunk.replace(b"\\", b"\\\\").replace(b"\r", b"\t")
+
+
+async def copy_lines(connection: Connection, lines: AsyncIterator[bytes]) -> int:
+    """Read JSON lines, cut anywhere, into a staging table of this transaction; return their count.
+
+    Raises:
+        ValidationError: a line is not a JSON object; `details` has its number.
+    """
+    await connection.execute(_TIMEOUT)
+    await connection.execute(_STAGE)
+    try:
+        tag = await connection.copy_to_table(
+            "dominus_staging",
+            schema_name="pg_temp",
+            columns=["j"],
+            source=_escaped(lines),
+            format="text",
+            delimiter="\x01",
+            null="\x02",
+        )
+    except FAILURES as error:
+        line = copy_line(error)
+        if line is not None and isinstance(from_postgres(error), ValidationError):
+            raise ValidationError(
+                f"line {line} is not a JSON object", code="invalid_line", details={"line": line}
+            ) from error
+        raise
+    return int(tag.rpartition(" ")[2])
+
+
+def _literal(text: str) -> str:
+    # For names out of the catalog. The form with E means the same whatever the session's settings are.
+    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _value(column: Column, table: Table, is_everywhere: bool) -> str:
+    given = f"r.{quote(column.name)}"
+    if is_everywhere:
+        return given
+    # A generated column gets here too: PostgreSQL's own error says that it takes no value.
+    default = column.default or "NULL"
+    key = _literal(column.name)
+    if column.identity:
+        default = f"nextval(pg_get_serial_sequence({_literal(table.sql)}, {key}))"
+    return f"CASE WHEN (s.j -> {key}) IS NULL THEN {default} ELSE {given} END"
+
+
+def move_statement(table: Table, counts: Sequence[tuple[str, int]], total: int) -> str:
+    """Return the statement that moves all staged rows; columns that no row has are left to their defaults.
+
+    Raises:
+        ValidationError: keys that are no columns.
+    """
+    unknown = [key for key, _ in counts if key not in table.columns]
+    if len(unknown) == 1:
+        table.column(unknown[0])
+    if unknown:
+        raise ValidationError(
+            f"table {table.label!r} has no columns {', '.join(map(repr, sorted(unknown)[:20]))}",
+            code="unknown_column",
+            details={"table": table.label, "columns": sorted(unknown)[:100]},
+        )
+    rows = dict(counts)
+    columns = [column for name, column in table.columns.items() if name in rows]
+    if not columns:
+        return f"INSERT INTO {table.sql} SELECT FROM pg_temp.dominus_staging"
+    names = ", ".join(quote(column.name) for column in columns)
+    values = ", ".join(_value(column, table, rows[column.name] >= total) for column in columns)
+    return (
+        f"INSERT INTO {table.sql} ({names}) SELECT {values} FROM pg_temp.dominus_staging AS s,"
+        f" LATERAL json_to_record(s.j) AS r ({record_definition(columns)})"
+    )
+
+
+async def move(connection: Connection, table: Table, total: int) -> None:
+    """Move the staged rows into their table."""
+    if total == 0:
+        return
+    counts = [(record["key"], record["rows"]) for record in await connection.fetch(_KEYS)]
+    # Sent as it is, not prepared: the statement is of one use, and may be long.
+    await connection.execute(move_statement(table, counts, total))

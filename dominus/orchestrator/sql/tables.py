@@ -1,0 +1,172 @@
+"""Tables and their columns as PostgreSQL's catalog has them: the only source of identifiers in statements."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from dominus.contract.db import ColumnInfo
+from dominus.errors import ValidationError
+
+__all__ = ["SYSTEM_SCHEMAS", "Column", "Table", "is_system_schema", "quote", "suggestion"]
+
+SYSTEM_SCHEMAS = frozenset({"information_schema", "dominus", "dominus_api"})
+
+# What JSON cannot say, by PostgreSQL's name of the (element) type; see contract/values.py.
+_KINDS = {
+    **{
+        name: name
+        for name in ("numeric", "uuid", "timestamptz", "timestamp", "date", "time", "timetz", "bytea")
+    },
+    "float4": "float",
+    "float8": "float",
+}
+_INTEGERS = frozenset({"smallint", "integer", "bigint"})
+
+
+def quote(name: str) -> str:
+    """Write an identifier so that it can be nothing else."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def is_system_schema(name: str) -> bool:
+    """Return whether a schema is PostgreSQL's or ours, hence out of users' reach."""
+    return name in SYSTEM_SCHEMAS or name.startswith("pg_")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str | None:
+    """Return a hint with the nearest known name."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, as PostgreSQL's catalog has it."""
+
+    name: str
+    type: str
+    """With its modifier, as in a declaration: `character varying(50)`."""
+    cast: str
+    """The base type without modifier, to which a filter's text is cast: an explicit cast to
+    `varchar(5)` would cut the text, and find what is not equal."""
+    category: str
+    """PostgreSQL's typcategory of the base type: S text, A array, ..."""
+    kind: str
+    """The name of the base type, of an array its elements'."""
+    is_array: bool
+    is_nullable: bool
+    is_generated: bool
+    identity: str
+    """`a` always, `d` by default, or empty."""
+    default: str | None
+    """SQL text."""
+    is_primary_key: bool
+
+    @cached_property
+    def ref(self) -> str:
+        """The column in a statement whose table has the alias `t`."""
+        return f"t.{quote(self.name)}"
+
+    @cached_property
+    def operand(self) -> str:
+        """The column in a comparison; `json` has none of its own."""
+        return f"{self.ref}::jsonb" if self.cast == "json" else self.ref
+
+    @cached_property
+    def selected(self) -> str:
+        """The column in a select list; a numeric leaves as text, as JSON numbers are read as floats."""
+        if self.kind != "numeric":
+            return self.ref
+        return f"{self.ref}::text{'[]' if self.is_array else ''} AS {quote(self.name)}"
+
+    @property
+    def is_json(self) -> bool:
+        """Whether values are JSON documents."""
+        return self.cast in {"json", "jsonb"}
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether values are whole numbers."""
+        return self.cast in _INTEGERS
+
+    def info(self) -> ColumnInfo:
+        """Return the column as `db.columns` lists it."""
+        return {
+            "column_name": self.name,
+            "data_type": self.type,
+            "is_nullable": self.is_nullable,
+            "is_primary_key": self.is_primary_key,
+            "default": self.default,
+        }
+
+    @property
+    def hint(self) -> str | None:
+        """What a client needs to know to restore values, None when JSON says it all."""
+        return _KINDS.get(self.kind)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, partitioned table, view or foreign table."""
+
+    oid: int
+    schema: str
+    name: str
+    relkind: str
+    columns: dict[str, Column]
+    primary_key: tuple[str, ...]
+    unique_keys: tuple[tuple[str, ...], ...]
+    """Column sets that no two rows share (NULLs aside)."""
+    statements: dict[tuple[Any, ...], tuple[str, bytes | None]] = field(
+        default_factory=dict[tuple[Any, ...], "tuple[str, bytes | None]"], compare=False, repr=False
+    )
+    """Query texts and type hints by the shape of their requests."""
+    _lists: dict[tuple[str, ...], tuple[str, bytes | None]] = field(
+        default_factory=dict[tuple[str, ...], "tuple[str, bytes | None]"], compare=False, repr=False
+    )
+
+    @cached_property
+    def sql(self) -> str:
+        """The quoted name."""
+        return f"{quote(self.schema)}.{quote(self.name)}"
+
+    @property
+    def label(self) -> str:
+        """The name for messages."""
+        return f"{self.schema}.{self.name}"
+
+    def column(self, name: str) -> Column:
+        """Return a column. Raises ValidationError (code `unknown_column`) when there is none."""
+        found = self.columns.get(name)
+        if found is None:
+            raise ValidationError(
+                f"table {self.label!r} has no column {name!r}",
+                code="unknown_column",
+                details={"table": self.label, "column": name},
+                hint=suggestion(name, self.columns),
+            )
+        return found
+
+    def select_list(self, names: Sequence[str] | None = None) -> tuple[str, bytes | None]:
+        """Return the SQL of a select list and the type hints of its columns as JSON; None: all columns."""
+        key = tuple(names or ())
+        known = self._lists.get(key)
+        if known is None:
+            columns = (
+                [self.column(name) for name in dict.fromkeys(key)] if key else list(self.columns.values())
+            )
+            hints = {column.name: column.hint for column in columns if column.hint}
+            known = (
+                ", ".join(column.selected for column in columns),
+                json.dumps(hints, separators=(",", ":")).encode() if hints else None,
+            )
+            if (
+                len(self._lists) < 256
+            ):  # a table lives for seconds; this bounds what one caller can make of it
+                self._lists[key] = known
+        return known

@@ -1,0 +1,1 @@
+"""The native clients behind sessions."""

@@ -1,0 +1,89 @@
+"""What carries a request: one small protocol."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dominus._version import __version__
+from dominus.errors import ServiceError
+from dominus.transport.failure import Failure
+
+__all__ = ["MAX_KNOWN_URLS", "USER_AGENT", "Carrier", "Headers", "Outgoing", "Received", "bounded"]
+
+USER_AGENT = f"dominus-sdk/{__version__}"
+MAX_KNOWN_URLS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One request, ready for the wire."""
+
+    method: str
+    path: str
+    """With its query, percent-encoded."""
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes | AsyncIterator[bytes] | None = field(repr=False)
+    endpoint: str
+    """How errors name it: the operation."""
+
+
+class Headers(Protocol):
+    """The headers of an answer, by any case."""
+
+    def get(self, key: str, /) -> str | None:
+        """Return a header."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An answer, whole."""
+
+    status: int
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+class Carrier(Protocol):
+    """Carries one request to the server and its whole answer back."""
+
+    async def carry(self, out: Outgoing) -> Received:
+        """Send once.
+
+        Raises:
+            Failure: nothing, or only a part, came back.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+    def abandon(self) -> None:
+        """Let go of them without a loop, at the end of the program."""
+        ...
+
+
+async def bounded(chunks: AsyncIterator[bytes], limit: int, endpoint: str) -> bytes:
+    """Read an answer of at most `limit` bytes.
+
+    Raises:
+        Failure: it is longer.
+    """
+    read: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            error = ServiceError(
+                f"the answer is larger than {limit} bytes and was not read to its end",
+                code="answer_too_large",
+                endpoint=endpoint,
+                retryable=False,
+                hint="ask for less at once, or raise DOMINUS_MAX_RESPONSE_BYTES",
+            )
+            raise Failure(error, is_system=False, is_final=True)
+        read.append(chunk)
+    return read[0] if len(read) == 1 else b"".join(read)
