@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, ClassVar, Literal, NotRequired
 
 from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
 from dominus.contract.kinds import Auth
 from dominus.contract.operation import Service
-from dominus.contract.request import Empty, Request
+from dominus.contract.request import Empty, Example, Request
 
 
 class MintedToken(TypedDict):
@@ -32,6 +32,8 @@ class MintAnswer(TypedDict, total=False):
 class MintRequest(Request):
     """Exchange the PSK for a service token."""
 
+    example: ClassVar[Example] = {"method": "auth.self"}
+
     method: Literal["auth.self"] = "auth.self"
     params: dict[str, Any] = Field(default_factory=dict[str, Any])
 
@@ -48,12 +50,19 @@ class MintForParams(Request):
 class MintForRequest(Request):
     """Mint a token for a user."""
 
+    example: ClassVar[Example] = {
+        "method": "auth.mint",
+        "params": {"user_id": "user-42", "scope": ["db:read"]},
+    }
+
     method: Literal["auth.mint"] = "auth.mint"
     params: MintForParams
 
 
 class PublicKeyRequest(Request):
     """Ask for the current public key."""
+
+    example: ClassVar[Example] = {"method": "auth.jwks"}
 
     method: Literal["auth.jwks"] = "auth.jwks"
     params: dict[str, Any] = Field(default_factory=dict[str, Any])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, ClassVar, Literal, NotRequired
 
 from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
 from dominus.contract.operation import Service
-from dominus.contract.request import Empty, Identifier, Omit, Request, is_none
+from dominus.contract.request import Empty, Example, Identifier, Omit, Request, is_none
 
 MAX_LIMIT = 10_000
 """Rows of one page: about 10 MB at 1 kB a row. `db.iterate` reads any number."""
@@ -86,6 +86,8 @@ class Inserted(TypedDict):
 class TableRequest(Request):
     """Names a table."""
 
+    example: ClassVar[Example] = {"schema": "public", "table": "orders"}
+
     schema_: Annotated[Identifier, Field(alias="schema")] = "public"
     table: Identifier
 
@@ -100,11 +102,21 @@ class Access(TableRequest):
 class TablesRequest(Request):
     """Names a schema."""
 
+    example: ClassVar[Example] = {"schema": "public"}
+
     schema_: Annotated[Identifier, Field(alias="schema")] = "public"
 
 
 class QueryRequest(Access):
     """Which rows, in which order."""
+
+    example: ClassVar[Example] = {
+        **TableRequest.example,
+        "filters": {"id": [1, 2]},
+        "sort_by": "id",
+        "sort_order": "desc",
+        "limit": 1,
+    }
 
     filters: Filters | None = None
     sort_by: str | list[str] | None = None
@@ -118,6 +130,8 @@ class QueryRequest(Access):
 class PageRequest(Access):
     """The rows after `cursor`, in the order of the key."""
 
+    example: ClassVar[Example] = {**TableRequest.example, "page_size": 500}
+
     filters: Filters | None = None
     by: Omit[Annotated[list[Identifier], Field(min_length=1, max_length=32)]]
     columns: Omit[Annotated[list[Identifier], Field(min_length=1, max_length=1600)]]
@@ -129,6 +143,11 @@ class PageRequest(Access):
 class InsertRequest(Access):
     """One row. On a conflict in `conflict_columns` (default: the primary key): keep or overwrite."""
 
+    example: ClassVar[Example] = {
+        **TableRequest.example,
+        "data": {"id": 3, "customer": "carl", "total": "12.5000", "tags": ["new"]},
+    }
+
     data: Row
     on_conflict: Omit[Literal["ignore", "update"]]
     conflict_columns: Omit[Annotated[list[Identifier], Field(min_length=1, max_length=32)]]
@@ -136,6 +155,8 @@ class InsertRequest(Access):
 
 class UpdateRequest(Access):
     """New values for the rows that match; all rows only when said so."""
+
+    example: ClassVar[Example] = {**TableRequest.example, "data": {"customer": "anne"}, "filters": {"id": 1}}
 
     data: Annotated[Row, Field(min_length=1)]
     filters: Filters | None = None
@@ -145,12 +166,19 @@ class UpdateRequest(Access):
 class DeleteRequest(Access):
     """The rows that match; all rows only when said so."""
 
+    example: ClassVar[Example] = {**TableRequest.example, "filters": {"id": {"gt": 1}}}
+
     filters: Filters | None = None
     all_rows: Annotated[bool, Field(exclude_if=lambda everything: not everything)] = False
 
 
 class BulkInsertRequest(Access):
     """Rows, here or, in a streamed request, as the JSON lines after this header."""
+
+    example: ClassVar[Example] = {
+        **TableRequest.example,
+        "rows": [{"id": 3, "customer": "carl"}, {"id": 4, "customer": "dora", "total": "9.90"}],
+    }
 
     rows: Annotated[list[Row] | None, Field(exclude_if=is_none)] = None
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, ClassVar, NotRequired
 
 from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
 from dominus.contract.operation import Service
-from dominus.contract.request import Identifier, Omit, Request
+from dominus.contract.request import Example, Identifier, Omit, Request
 
 SqlType = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 SqlText = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
@@ -60,15 +60,34 @@ class TableName(Request):
 class CreateTable(TableName):
     """A new table."""
 
+    example: ClassVar[Example] = {
+        "schema": "public",
+        "table": "orders",
+        "columns": [
+            {"name": "id", "type": "bigint", "primary_key": True},
+            {"name": "customer", "type": "text", "nullable": False},
+        ],
+    }
+
     columns: Annotated[list[Column], Field(min_length=1, max_length=1600)]
 
 
 class DropTable(TableName):
     """Drop a table with its rows."""
 
+    example: ClassVar[Example] = {"schema": "public", "table": "orders"}
+
 
 class AddColumn(TableName):
     """A new column."""
+
+    example: ClassVar[Example] = {
+        "schema": "public",
+        "table": "orders",
+        "column": "state",
+        "type": "VARCHAR(9)",
+        "default": "'new'",
+    }
 
     column: Identifier
     type: SqlType

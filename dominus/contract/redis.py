@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, ClassVar, NotRequired
 
 from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from dominus.contract.operation import Service
-from dominus.contract.request import Omit, Request, plain_text
+from dominus.contract.request import Example, Omit, Request, plain_text
 
 MIN_TTL_SECONDS = 60
 MAX_TTL_SECONDS = 86_400
@@ -119,12 +119,20 @@ class LockHeld(TypedDict):
 class Entry(Request):
     """Names an entry: key and category together."""
 
+    example: ClassVar[Example] = {"logical_path": "user:42", "category": "profiles"}
+
     logical_path: LogicalPath
     category: Omit[Category]
 
 
 class SetRequest(Entry):
     """Store a JSON value."""
+
+    example: ClassVar[Example] = {
+        **Entry.example,
+        "value": {"name": "Ada", "visits": [1, None]},
+        "ttl_seconds": 600,
+    }
 
     value: Any
     ttl_seconds: Ttl = 3600
@@ -144,6 +152,8 @@ class DeleteRequest(Entry):
 class ListRequest(Request):
     """List keys by their beginning."""
 
+    example: ClassVar[Example] = {"logical_prefix": "user:", "category": "profiles", "limit": 100}
+
     limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 100
     logical_prefix: Omit[Annotated[str, StringConstraints(max_length=1024)]]
     category: Omit[Category]
@@ -153,11 +163,17 @@ class ListRequest(Request):
 class MgetRequest(Request):
     """Read several entries."""
 
+    example: ClassVar[Example] = {
+        "keys": [Entry.example, {"logical_path": "user:43", "category": "profiles"}]
+    }
+
     keys: Annotated[list[Entry], Field(min_length=1, max_length=MAX_MGET)]
 
 
 class SetnxRequest(Entry):
     """Store only where nothing is."""
+
+    example: ClassVar[Example] = {**Entry.example, "value": "worker-1", "ttl_seconds": 60}
 
     value: Any
     ttl_seconds: Ttl = 60
@@ -166,12 +182,16 @@ class SetnxRequest(Entry):
 class IncrRequest(Entry):
     """Add to a counter; the life is set when the counter is made."""
 
+    example: ClassVar[Example] = {**Entry.example, "delta": 5}
+
     delta: Count = 1
     ttl_seconds: Ttl = 3600
 
 
 class HsetRequest(Entry):
     """Set one field of a hash and give the hash a new life."""
+
+    example: ClassVar[Example] = {**Entry.example, "field": "city", "value": "Turin"}
 
     field: Key
     value: Any
@@ -181,11 +201,15 @@ class HsetRequest(Entry):
 class FieldRequest(Entry):
     """Name one field of a hash."""
 
+    example: ClassVar[Example] = {**Entry.example, "field": "city"}
+
     field: Key
 
 
 class ExpireRequest(Entry):
     """Give an entry a new life."""
+
+    example: ClassVar[Example] = {**Entry.example, "ttl_seconds": 600}
 
     ttl_seconds: Ttl
 
@@ -193,12 +217,16 @@ class ExpireRequest(Entry):
 class LockRequest(Entry):
     """Take, or keep, a lock for `owner`."""
 
+    example: ClassVar[Example] = {**Entry.example, "owner": "worker-1-of-4", "ttl_seconds": 60}
+
     owner: Annotated[str, StringConstraints(min_length=8, max_length=128), AfterValidator(plain_text)]
     ttl_seconds: Ttl = 60
 
 
 class LockRelease(Entry):
     """Give a lock back."""
+
+    example: ClassVar[Example] = {**Entry.example, "owner": "worker-1-of-4"}
 
     owner: Annotated[str, StringConstraints(min_length=8, max_length=128), AfterValidator(plain_text)]
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from dominus.errors import ValidationError
 
-__all__ = ["Empty", "Identifier", "Omit", "Request", "is_none", "plain_text"]
+__all__ = ["Empty", "Example", "Identifier", "Omit", "Request", "is_none", "plain_text"]
 
 T = TypeVar("T")
+Example = Mapping[str, Any]
+"""A request by its wire names."""
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
@@ -54,6 +57,9 @@ else:
 
 class Request(_Model):
     """The base of all request models. A wrong value raises dominus.ValidationError, on both sides."""
+
+    example: ClassVar[Example] = {}
+    """A request as it travels: what OpenAPI, `dominus call --help` and the tests show and send."""
 
     model_config = ConfigDict(
         extra="forbid",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, ClassVar, Literal, NotRequired
 
 from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from dominus.contract.operation import Service
-from dominus.contract.request import Omit, Request, plain_text
+from dominus.contract.request import Example, Omit, Request, plain_text
 
 MAX_SECRET_KEY = 256
 
@@ -79,6 +79,8 @@ class SecretDeleted(TypedDict, total=False):
 class SecretGet(Request):
     """Read one secret, by default its newest version."""
 
+    example: ClassVar[Example] = {"action": "get", "key": "STRIPE_KEY"}
+
     action: Literal["get"] = "get"
     key: SecretKey
     version: Omit[Annotated[int, Field(ge=1)]]
@@ -87,12 +89,21 @@ class SecretGet(Request):
 class SecretGetMany(Request):
     """Read several secrets at once."""
 
+    example: ClassVar[Example] = {"action": "get_many", "keys": ["STRIPE_KEY", "SMTP_PASSWORD"]}
+
     action: Literal["get_many"] = "get_many"
     keys: Annotated[list[SecretKey], Field(min_length=1, max_length=MAX_SECRETS_AT_ONCE)]
 
 
 class SecretUpsert(Request):
     """Store a new version, creating the secret where it is missing."""
+
+    example: ClassVar[Example] = {
+        "action": "update",
+        "key": "STRIPE_KEY",
+        "value": "sk_live_1",
+        "comment": "rotated in May",
+    }
 
     action: Literal["update", "create"] = "update"
     key: SecretKey
@@ -103,6 +114,8 @@ class SecretUpsert(Request):
 class SecretsList(Request):
     """List secrets by the beginning of their keys."""
 
+    example: ClassVar[Example] = {"action": "list", "prefix": "STRIPE_"}
+
     action: Literal["list"] = "list"
     prefix: Omit[Annotated[str, StringConstraints(max_length=MAX_SECRET_KEY)]]
 
@@ -110,12 +123,16 @@ class SecretsList(Request):
 class SecretVersions(Request):
     """List the versions of one secret."""
 
+    example: ClassVar[Example] = {"action": "versions", "key": "STRIPE_KEY"}
+
     action: Literal["versions"] = "versions"
     key: SecretKey
 
 
 class SecretDelete(Request):
     """Delete a secret with all its versions."""
+
+    example: ClassVar[Example] = {"action": "delete", "key": "STRIPE_KEY"}
 
     action: Literal["delete"] = "delete"
     key: SecretKey

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NotRequired
+from typing import Annotated, ClassVar, NotRequired
 
 from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from dominus.contract.kinds import Auth, Retry
 from dominus.contract.operation import Service
-from dominus.contract.request import Omit, Request, plain_text
+from dominus.contract.request import Example, Omit, Request, plain_text
 
 AUDIENCE = "gateway"
 
@@ -29,6 +29,8 @@ def scope_of(target: str) -> str:
 
 class SessionTokenRequest(Request):
     """For which target, and for how many seconds."""
+
+    example: ClassVar[Example] = {"target": "postgres", "expires_in": 900}
 
     target: TargetName
     expires_in: Annotated[int, Field(ge=60, le=3600)] = 900
@@ -62,6 +64,8 @@ class Resolved(TypedDict):
 class CredentialsRequest(Request):
     """Which database; the token's own target without it."""
 
+    example: ClassVar[Example] = {"db_type": "postgres"}
+
     database: Omit[Annotated[str, StringConstraints(max_length=63), AfterValidator(plain_text)]]
     db_type: Omit[Annotated[str, StringConstraints(max_length=63), AfterValidator(plain_text)]]
 
@@ -79,6 +83,8 @@ class DatabaseCredentials(TypedDict):
 
 class ReleaseRequest(Request):
     """Which login is no longer needed."""
+
+    example: ClassVar[Example] = {"username": "dominus_s_5f0c"}
 
     username: Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(plain_text)]
 
