@@ -12,7 +12,7 @@ from dominus.errors import ValidationError
 if TYPE_CHECKING:
     from dominus.client import Dominus
 
-__all__ = ["METHOD_OF", "call_by_name", "callable_names"]
+__all__ = ["METHOD_OF", "call_by_name", "callable_names", "example_params"]
 
 METHOD_OF: Mapping[str, str] = {
     "auth.self": "auth.token",
@@ -52,3 +52,19 @@ async def call_by_name(client: Dominus, name: str, params: Mapping[str, Any]) ->
         known = ", ".join(inspect.signature(method).parameters)
         raise ValidationError(f"{name}: {error}", code="bad_parameters", hint=f"it takes {known}") from None
     return await method(**params)
+
+
+def example_params(name: str) -> dict[str, Any]:
+    """Return parameters with which an operation can be called by its name; empty for what needs none."""
+    from dominus.contract import operations
+
+    op = operations()[name]
+    fields = dict(op.request.example)
+    if op.select is not None:
+        del fields[op.select[0]]
+    # What the wire puts one level deeper is told apart by no method.
+    fields |= fields.pop("params", {})
+    titles = {
+        info.alias or wire: info.title or info.alias or wire for wire, info in op.request.model_fields.items()
+    }
+    return {titles.get(wire, wire): value for wire, value in fields.items() if value is not None}

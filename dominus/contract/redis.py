@@ -142,7 +142,7 @@ class GetRequest(Entry):
     """Read; `nudge` gives the entry a new life of `ttl_seconds`."""
 
     nudge: bool = False
-    ttl_seconds: Omit[Ttl]
+    ttl_seconds: Annotated[Omit[Ttl], Field(title="ttl")]
 
 
 class DeleteRequest(Entry):
@@ -155,7 +155,7 @@ class ListRequest(Request):
     example: ClassVar[Example] = {"logical_prefix": "user:", "category": "profiles", "limit": 100}
 
     limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 100
-    logical_prefix: Omit[Annotated[str, StringConstraints(max_length=1024)]]
+    logical_prefix: Annotated[Omit[Annotated[str, StringConstraints(max_length=1024)]], Field(title="prefix")]
     category: Omit[Category]
     cursor: Omit[Annotated[str, StringConstraints(max_length=64)]]
 

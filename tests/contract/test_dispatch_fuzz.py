@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from operation_samples import SAMPLES
+from operation_samples import wire
 from server_support import BASE64, JSON, LINES, Server, make_server, process_resources, server
 
 from dominus.contract import operations
@@ -74,7 +74,7 @@ objects = st.dictionaries(st.sampled_from(names), documents, max_size=5)
 @st.composite
 def mutated(draw: st.DrawFn, op: Operation[Any, Any]) -> Any:
     """A good request with one field replaced, added, or taken away."""
-    fields = dict(SAMPLES[op.name].wire(f"fuzz_{RUN}"))
+    fields = dict(wire(op, f"fuzz_{RUN}"))
     fields = {name: value for name, value in fields.items() if name not in op.path_fields}
     what = draw(st.sampled_from(["as it is", "replace", "nest", "add", "take away"]))
     if fields and what != "add":
@@ -254,11 +254,7 @@ DEEP += [op for op in OPERATIONS if op.name.startswith("secrets.")]
 @st.composite
 def deep_requests(draw: st.DrawFn) -> tuple[Operation[Any, Any], dict[str, Any]]:
     op = draw(st.sampled_from([*DEEP, *(op for op in DEEP if op.service == "db")]))
-    body = {
-        name: value
-        for name, value in SAMPLES[op.name].wire(f"fuzz_{RUN}").items()
-        if name not in op.path_fields
-    }
+    body = {name: value for name, value in wire(op, f"fuzz_{RUN}").items() if name not in op.path_fields}
     for name, info in op.request.model_fields.items():
         if name in CONTENTS and (info.is_required() or draw(st.integers(0, 2)) == 0):
             body[name] = draw(CONTENTS[name])

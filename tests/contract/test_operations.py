@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 import pytest_asyncio
-from operation_samples import SAMPLES, Fields
+from operation_samples import SAMPLES, Fields, params, wire, wrong_fields
 from pydantic import TypeAdapter
 from server_support import BASE64, JSON, Server, process_resources, server
 
@@ -141,12 +141,14 @@ async def test_an_operation_gives_the_same_over_sdk_and_http_in_both_dialects(
     results: dict[str, Any] = {}
     for way in ("sdk", "sdk base64", JSON, BASE64):
         tag = uuid.uuid4().hex[:12]
+        fields = wire(op, tag)
         if sample.before is not None:
-            await sample.before(client, tag)
+            await sample.before(client, {"tag": tag, **fields})
         if way.startswith("sdk"):
-            found = await sample.sdk(client if way == "sdk" else base64_client, tag)
+            asked = client if way == "sdk" else base64_client
+            found = await (sample.sdk(asked, fields) if sample.sdk else asked(name, **params(op, tag)))
         else:
-            reply = await ask(server, op, sample.wire(tag), way)
+            reply = await ask(server, op, fields, way)
             assert reply.status == 200, reply.document
             data = reply.document if op.is_plain else reply.data
             check_shape(op, data)
@@ -171,8 +173,8 @@ def check_shape(op: Operation[Any, Any], data: Any) -> None:
 async def test_an_operation_is_refused_without_token_scope_or_sense(
     name: str, kind: str, server: Server
 ) -> None:
-    op, sample = operations()[name], SAMPLES[name]
-    fields = sample.wire("missing")
+    op = operations()[name]
+    fields = wire(op, "missing")
 
     if op.auth is not Auth.NONE:
         nobody = await ask(server, op, fields, kind, token=None)
@@ -189,7 +191,7 @@ async def test_an_operation_is_refused_without_token_scope_or_sense(
         assert denied.document["details"] == {"scope": op.scope}
 
     path, body = request_of(op, fields)
-    wrong = sample.wrong
+    wrong = wrong_fields(op)
     if op.method == "GET":
         path, body, wrong = f"{path}?bogus_field=1", {}, {}
     token = credential(server, op)
