@@ -12,7 +12,7 @@ from dominus.errors import ValidationError
 if TYPE_CHECKING:
     from dominus.client import Dominus
 
-__all__ = ["METHOD_OF", "call_by_name", "callable_names", "example_params"]
+__all__ = ["METHOD_OF", "call_by_name", "callable_names", "check_name", "example_params"]
 
 METHOD_OF: Mapping[str, str] = {
     "auth.self": "auth.token",
@@ -33,8 +33,12 @@ def callable_names() -> list[str]:
     return sorted({*operations(), *_ALSO})
 
 
-async def call_by_name(client: Dominus, name: str, params: Mapping[str, Any]) -> Any:
-    """Call an operation by its name with the parameters of its method."""
+def check_name(name: str) -> None:
+    """Refuse what is no name of an operation.
+
+    Raises:
+        ValidationError: the hint is the nearest name.
+    """
     names = callable_names()
     if name not in names:
         near = difflib.get_close_matches(str(name), names, n=1)
@@ -43,6 +47,11 @@ async def call_by_name(client: Dominus, name: str, params: Mapping[str, Any]) ->
             code="unknown_operation",
             hint=f"did you mean {near[0]!r}?" if near else "`dominus call --list` shows all names",
         )
+
+
+async def call_by_name(client: Dominus, name: str, params: Mapping[str, Any]) -> Any:
+    """Call an operation by its name with the parameters of its method."""
+    check_name(name)
     method: Any = client
     for part in METHOD_OF.get(name, name).split("."):
         method = getattr(method, part)

@@ -111,11 +111,15 @@ def demo(
         run_demo(home)
 
 
-@app.command()
+@app.command(context_settings={"help_option_names": []})
 def call(
+    ctx: typer.Context,
     name: Annotated[str | None, typer.Argument(help="An operation, for example redis.get.")] = None,
     pairs: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Its parameters.")] = None,
     is_list: Annotated[bool, typer.Option("--list", help="Show all operations.")] = False,
+    is_help: Annotated[
+        bool, typer.Option("--help", help="Show this, or with a NAME what that operation takes.")
+    ] = False,
 ) -> None:
     """Call one operation and print its result as JSON.
 
@@ -125,9 +129,15 @@ def call(
 
     `dominus call db.query table=orders 'filters={"status": "open"}'`
     """
-    from dominus.cli.call import UsageError, print_names, run_call
+    from dominus.cli.call import UsageError, print_names, print_operation, run_call
 
     with reported():
+        if is_help and name is None:
+            typer.echo(ctx.get_help())
+            return
+        if is_help and name is not None:
+            print_operation(name)
+            return
         if is_list:
             print_names()
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from pydantic_core import from_json, to_json
 
 from dominus.client import Dominus
 from dominus.errors import ValidationError
-from dominus.names import METHOD_OF, call_by_name, callable_names
+from dominus.names import METHOD_OF, call_by_name, callable_names, check_name, example_params
 
-__all__ = ["UsageError", "call_once", "print_names", "read_params", "run_call"]
+__all__ = ["UsageError", "call_once", "print_names", "print_operation", "read_params", "run_call"]
 
 COLD_START_SECONDS = 10.0
 """A person waits less long than a program for a server that starts; DOMINUS_COLD_START_TIMEOUT says otherwise."""
@@ -58,6 +59,33 @@ def print_names() -> None:
     for name in names:
         summary = known[name].summary if name in known else _first_line(_method(client, name))
         typer.echo(f"{name:<{width}}{summary}".rstrip())
+
+
+def print_operation(name: str) -> None:
+    """Print what an operation does and takes, with the contract's example of it as a command line.
+
+    Raises:
+        ValidationError: there is no such operation.
+    """
+    from dominus.contract import operations
+
+    check_name(name)
+    method = _method(Dominus(), name)
+    typer.echo(f"{name}{_plain_signature(method)}\n")
+    typer.echo(inspect.getdoc(method) or "")
+    if name in operations():
+        pairs = [f"{key}={_written(value)}" for key, value in example_params(name).items()]
+        typer.echo(f"\nExample:\n    dominus call {shlex.join([name, *pairs])}")
+
+
+def _plain_signature(method: Any) -> str:
+    # The types are told in words below it.
+    plain = [item.replace(annotation=item.empty) for item in inspect.signature(method).parameters.values()]
+    return str(inspect.Signature(plain))
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else to_json(value).decode()
 
 
 def read_params(client: Dominus, name: str, pairs: list[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -492,6 +493,22 @@ def test_call_lists_operations_with_what_they_do(server: Running) -> None:
     assert re.search(r"^redis\.setnx +\S+", done.stdout, re.MULTILINE)
     assert re.search(r"^secrets\.get +Read a secret", done.stdout, re.MULTILINE)
     assert [line for line in done.stdout.splitlines() if len(line.split()) < 2] == []
+
+
+def test_call_help_shows_what_an_operation_takes_and_a_command_that_works(server: Running) -> None:
+    done = run("call", "redis.set", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "ttl" in done.stdout
+    command = done.stdout.rpartition("Example:")[2].strip()
+    assert command.startswith("dominus call redis.set key=user:42 ")
+    assert json.loads(server.call(*shlex.split(command)[2:]).stdout) is True
+
+    general = run("call", "--help").stdout
+    assert "KEY=VALUE" in general
+    assert "--list" in general
+    unknown = run("call", "redis.sett", "--help")
+    assert unknown.returncode == 1
+    assert "redis.set" in unknown.stderr
 
 
 @pytest.mark.parametrize(
