@@ -5,12 +5,9 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dominus.errors import ValidationError
-
-if TYPE_CHECKING:
-    from dominus.client import Dominus
 
 __all__ = ["METHOD_OF", "call_by_name", "callable_names", "check_name", "example_params"]
 
@@ -49,8 +46,8 @@ def check_name(name: str) -> None:
         )
 
 
-async def call_by_name(client: Dominus, name: str, params: Mapping[str, Any]) -> Any:
-    """Call an operation by its name with the parameters of its method."""
+async def call_by_name(client: object, name: str, params: Mapping[str, Any]) -> Any:
+    """Call an operation of a client by its name, with the parameters of its method."""
     check_name(name)
     method: Any = client
     for part in METHOD_OF.get(name, name).split("."):

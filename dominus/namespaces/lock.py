@@ -8,14 +8,13 @@ import contextvars
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dominus.errors import DominusError, DominusTimeoutError, LeaseLostError, LockNotAcquiredError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from dominus.namespaces.redis import Redis
     from dominus.transport.clock import Clock
 
 __all__ = ["Lease", "Lock"]
@@ -25,6 +24,26 @@ POLL_SECONDS = 0.25
 """How often a waiting caller asks again."""
 RELEASE_SECONDS = 5.0
 """How long giving a lock back may keep its holder; the lock ends by itself."""
+
+
+class LockCalls(Protocol):
+    """The calls that a lock is made of: `dominus.redis`."""
+
+    async def acquire_lock(self, key: str, owner: str, ttl: int, category: str | None) -> int | None:
+        """Take the lock; None when another holds it."""
+        ...
+
+    async def renew_lock(
+        self, key: str, owner: str, ttl: int, category: str | None, *, timeout: float | None
+    ) -> bool:
+        """Keep it; false when it is no longer the owner's."""
+        ...
+
+    async def release_lock(
+        self, key: str, owner: str, category: str | None, *, timeout: float | None
+    ) -> bool:
+        """Give it back."""
+        ...
 
 
 class Lease:
@@ -71,7 +90,7 @@ class Lock:
 
     def __init__(
         self,
-        redis: Redis,
+        redis: LockCalls,
         clock: Clock,
         name: str,
         *,

@@ -99,7 +99,7 @@ LAYERS: dict[str, set[str]] = {
     "transport": {"contract", "settings", "crypto"},
     "namespaces": {"transport", "contract", "caller"},
     "caller": {"transport", "contract", "settings"},
-    "names": {"contract", "client"},
+    "names": {"contract"},
     "sessions": {"transport", "contract", "settings", "caller", "crypto"},
     "client": {"caller", "names", "namespaces", "sessions", "transport", "contract", "settings"},
     "__init__": {"client"},
@@ -157,6 +157,69 @@ def imports_of(file: Path) -> list[tuple[str, bool]]:
 
 
 FILES = sorted(path for path in ROOT.rglob("*.py") if "migrations" not in path.parts)
+MODULES = {
+    ".".join(["dominus", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+    for path in FILES
+}
+
+
+FLOORS = [
+    # The rooms of the orchestrator: each imports only from floors above it in this list, and from the layers below.
+    {"home", "settings", "net"},
+    {"engines/postgres", "engines/redis"},
+    {"sql", "identity"},
+    {"gateway"},
+    {"handlers"},
+    {"services"},
+    {"http"},
+    {"serving"},
+]
+
+
+def module_of(file: Path) -> str:
+    return ".".join(["dominus", *file.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def imported_modules(file: Path) -> set[str]:
+    """Every module of the package that a file imports, at run time, for types, or inside a function."""
+    found: set[str] = set()
+    for imported, _ in imports_of(file):
+        name = imported
+        while name.startswith("dominus.") and name not in MODULES:
+            name = name.rpartition(".")[0]
+        if name.startswith("dominus."):
+            found.add(name)
+    return found - {module_of(file)}
+
+
+def test_no_imports_run_in_a_circle_not_even_for_types():
+    graph = {module_of(file): imported_modules(file) for file in FILES}
+    graph = {name: others & graph.keys() for name, others in graph.items()}
+    while free := [name for name, others in graph.items() if not others]:
+        for name in free:
+            del graph[name]
+        graph = {name: others - set(free) for name, others in graph.items()}
+    assert graph == {}, "these import each other"
+
+
+def test_the_rooms_of_the_orchestrator_stand_on_floors():
+    level = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+    seen: set[str] = set()
+    for file in FILES:
+        own = room_of(module_of(file))
+        if own is None:
+            continue
+        seen.add(own)
+        for other in filter(None, map(room_of, imported_modules(file))):
+            assert other == own or level[other] < level[own], f"{module_of(file)} imports from {other}"
+    assert seen == level.keys()
+
+
+def room_of(module: str) -> str | None:
+    parts = module.split(".")[1:]
+    if parts[:1] != ["orchestrator"] or len(parts) < 2 or parts[1:] == ["engines"]:
+        return None
+    return "/".join(parts[1:3]) if parts[1] == "engines" else parts[1]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(ROOT)))
