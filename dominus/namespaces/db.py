@@ -31,11 +31,20 @@ class QueryRows(TypedDict, Generic[T]):
 
 
 class Db(Namespace):
-    """Filters: `{"column": value}`, all of them must hold.
+    """Rows of tables: each call is a transaction of its own.
 
-    A value may be a scalar, None (IS NULL), a list (any of), or a dict of operators: `eq`, `ne`, `gt`, `gte`, `lt`,
-    `lte`, `like`, `ilike`, `contains`, `is_null`, `between`, `in`, `not_in`. `{"or": [{...}, {...}]}` groups.
-    Every method takes `reason=` and `actor=`: they are for secure tables, others take no notice of them.
+    Filters are a dict, and all its entries must hold: `{"column": value}`. A value is a scalar (equal), None
+    (IS NULL), a list (any of), or a dict of operators: `eq`, `ne`, `gt`, `gte`, `lt`, `lte`, `like`, `ilike`,
+    `contains` (part of a text, element of an array, part of a jsonb), `is_null` (bool), `between` ([low, high],
+    both included), `in`, `not_in`. Groups are `{"or": [{...}, {...}]}`, `{"and": [...]}` and `{"not": {...}}`.
+    `ne`, `not_in` and `not` also find rows with NULL. At most 500 terms, 8 levels deep.
+
+    For joins, transactions over several statements and any other SQL there are native sessions:
+    `dominus.sessions.postgres()`.
+
+    Every method raises NotFoundError (`unknown_table`, `unknown_schema`) and ValidationError (`unknown_column`,
+    with the nearest name as its hint), and takes `reason=` and `actor=`: they are for secure tables, others
+    take no notice of them.
     """
 
     async def schemas(self, *, timeout: float | None = None) -> list[str]:

@@ -16,7 +16,14 @@ Columns = Sequence[contract.ColumnSpec] | Sequence[Mapping[str, Any]]
 
 
 class Ddl(Namespace):
-    """Types, defaults and constraints are SQL text, which the server parses and never pastes."""
+    """The shape of tables.
+
+    Types, defaults and constraints are SQL text, which the server parses and never pastes: a text default needs
+    its own quotes, `"'open'"`. Constraints are `PRIMARY KEY`, `NOT NULL`, `UNIQUE`, `CHECK (age > 0)`,
+    `REFERENCES users(id) ON DELETE CASCADE`. Errors: ConflictError (`table_exists`, `column_exists`),
+    ValidationError (`unknown_type`, `invalid_sql`, `invalid_name`), NotFoundError (`unknown_schema`,
+    `unknown_table`). There is no `if_not_exists`: catch the ConflictError.
+    """
 
     async def add_table(
         self,

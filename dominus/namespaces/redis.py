@@ -15,7 +15,13 @@ __all__ = ["Redis"]
 
 
 class Redis(Namespace):
-    """A key and its category together name an entry. Time to live: 60 to 86,400 seconds."""
+    """Cache entries, counters, hashes and locks. A key and its category together name an entry.
+
+    Keys have 1 to 1,024 characters, categories 1 to 128; entries belong to the project and environment of the
+    token. Values are JSON: text, numbers, bool, None, lists and dicts; `bytes` are refused, and a Decimal, UUID
+    or datetime comes back as text. Every `ttl` is 60 to 86,400 seconds. A hash method on a plain value, or the
+    reverse, is a ConflictError (`wrong_type`).
+    """
 
     async def set(
         self,

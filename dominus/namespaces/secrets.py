@@ -33,7 +33,11 @@ STALE_TIMEOUT = 5.0
 
 
 class Secrets(Namespace):
-    """Secrets are AES-256-GCM encrypted at rest; `list` and `versions` never show values."""
+    """Values that are encrypted at rest (AES-256-GCM) and versioned; `list` and `versions` never show them.
+
+    A key has 1 to 256 characters and no control characters, a value is any JSON value of up to 1 MiB. Secrets belong to
+    the project and environment of the token.
+    """
 
     @overload
     async def get(

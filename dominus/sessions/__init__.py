@@ -55,7 +55,15 @@ tigerbeetle = TigerBeetle()
 
 
 class Sessions:
-    """Makes native sessions. Nothing is sent before one connects."""
+    """The native, unwrapped client of a database, through the orchestrator's gateway: transactions, joins, any command.
+
+    Making a session sends nothing; `async with` or `with` connects, gives the native client, and closes. `options` are
+    those of the native client; host, port, user, password and their like are refused (ValidationError
+    `not_for_sessions`). `target` is the gateway's name of the database; the scope `gateway:<target>` is needed. The
+    drivers come with `pip install "dominus-sdk[sessions]"` (without: ServiceError `extra_missing`), and `dominus serve`
+    needs `DOMINUS_GATEWAY_PORT` (without: `no_gateway`). Errors of connecting are DominusErrors; what the native
+    client's methods raise is the driver's own.
+    """
 
     def __init__(self, caller: Caller) -> None:
         self._calls = Calls(caller)
