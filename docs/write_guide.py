@@ -18,7 +18,7 @@ from typing import Any, NotRequired, get_origin, get_type_hints
 
 import dominus as package
 from dominus import Dominus, crypto, errors, sessions, testing
-from dominus.contract import auth, db, ddl, health, operations, redis, secrets, services
+from dominus.contract import auth, codes, db, ddl, health, operations, redis, secrets, services
 from dominus.contract import sessions as session_calls
 from dominus.names import METHOD_OF, callable_names
 from dominus.namespaces.auth import Auth
@@ -267,7 +267,7 @@ def _client(told: set[str]) -> Iterator[str]:
 def _operations() -> Iterator[str]:
     yield "\n### Operations\n\n`await dominus(NAME, **params)` and `dominus call NAME key=value` take these names, and"
     yield ", ".join(f"`{name}`" for name in callable_names() if name not in operations()) + ".\n"
-    yield "| name | method | needs | a repeat |\n|---|---|---|---|"
+    yield "| name | method | needs | a repeat | codes of its own |\n|---|---|---|---|---|"
     for service in services():
         for op in service.operations:
             method = METHOD_OF.get(op.name)
@@ -276,7 +276,10 @@ def _operations() -> Iterator[str]:
                 if op.scope
                 else {"none": "nothing", "psk": "the PSK"}.get(op.auth.value, "a token")
             )
-            yield f"| `{op.name}` | {f'`{method}`' if method else 'the same'} | {needs} | {op.retry.value} |"
+            called = f"`{method}`" if method else "the same"
+            own = " ".join(f"`{code}`" for code in dict.fromkeys(op.errors))
+            yield f"| `{op.name}` | {called} | {needs} | {op.retry.value} | {own} |"
+    yield f"\nAny operation: {', '.join(f'`{code}`' for code in codes.COMMON)}; a write: `{codes.KEYED[0]}`."
     yield "\n`*` covers every scope. Beside these there are `metrics:read` and `gateway:<target>`, a session's."
 
 

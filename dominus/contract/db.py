@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, NotRequired
 from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
+from dominus.contract.codes import FILTERED, STORED, TABLE
 from dominus.contract.operation import Service
 from dominus.contract.request import Empty, Example, Identifier, Omit, Request, is_none
 
@@ -195,6 +196,7 @@ TABLES = db.read(
     path="data/{schema}/tables",
     method="GET",
     list_key="tables",
+    errors=("unknown_schema",),
 )
 COLUMNS = db.read(
     "columns",
@@ -204,18 +206,48 @@ COLUMNS = db.read(
     path="data/{schema}/{table}/columns",
     method="GET",
     list_key="columns",
+    errors=TABLE,
 )
-QUERY = db.read("query", QueryRequest, QueryResult, "Read rows.", path="data/{schema}/{table}/query")
+QUERY = db.read(
+    "query",
+    QueryRequest,
+    QueryResult,
+    "Read rows.",
+    path="data/{schema}/{table}/query",
+    errors=(*TABLE, *FILTERED, "invalid_sort", "answer_too_large"),
+)
 PAGE = db.read(
     "page",
     PageRequest,
     RowPage,
     "Read the rows after a cursor, in key order.",
     path="data/{schema}/{table}/page",
+    errors=(*TABLE, *FILTERED, "invalid_cursor", "no_key", "nullable_key", "answer_too_large"),
 )
-INSERT = db.write("insert", InsertRequest, Row, "Store a row.", path="data/{schema}/{table}/insert")
-UPDATE = db.write("update", UpdateRequest, Affected, "Change rows.", path="data/{schema}/{table}/update")
-DELETE = db.write("delete", DeleteRequest, Affected, "Delete rows.", path="data/{schema}/{table}/delete")
+INSERT = db.write(
+    "insert",
+    InsertRequest,
+    Row,
+    "Store a row.",
+    path="data/{schema}/{table}/insert",
+    errors=(*TABLE, *STORED, "invalid_conflict", "no_unique_index"),
+)
+UPDATE = db.write(
+    "update",
+    UpdateRequest,
+    Affected,
+    "Change rows.",
+    path="data/{schema}/{table}/update",
+    errors=(*TABLE, *FILTERED, *STORED, "all_rows"),
+)
+DELETE = db.write(
+    "delete",
+    DeleteRequest,
+    Affected,
+    "Delete rows.",
+    path="data/{schema}/{table}/delete",
+    errors=(*TABLE, *FILTERED, "all_rows", "foreign_key_violation"),
+)
 BULK_INSERT = db.write(
     "bulk_insert",
     BulkInsertRequest,
@@ -223,4 +255,5 @@ BULK_INSERT = db.write(
     "Store any number of rows, all or nothing.",
     path="data/{schema}/{table}/bulk-insert",
     is_streamed=True,
+    errors=(*TABLE, *STORED, "invalid_line"),
 )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, NotRequired
 from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
+from dominus.contract.codes import SHAPED, TABLE
 from dominus.contract.operation import Service
 from dominus.contract.request import Example, Identifier, Omit, Request
 
@@ -97,7 +98,12 @@ class AddColumn(TableName):
 
 ddl = Service("ddl", "/api/smith")
 CREATE_TABLE = ddl.write(
-    "create_table", CreateTable, TableChanged, "Create a table.", path="schema/create-table"
+    "create_table",
+    CreateTable,
+    TableChanged,
+    "Create a table.",
+    path="schema/create-table",
+    errors=(*SHAPED, "table_exists"),
 )
 DROP_TABLE = ddl.write(
     "drop_table",
@@ -106,7 +112,13 @@ DROP_TABLE = ddl.write(
     "Drop a table with its rows.",
     path="schema/drop-table",
     method="DELETE",
+    errors=(*TABLE, "dependent_objects"),
 )
 ADD_COLUMN = ddl.write(
-    "add_column", AddColumn, TableChanged, "Add a column to a table.", path="schema/add-column"
+    "add_column",
+    AddColumn,
+    TableChanged,
+    "Add a column to a table.",
+    path="schema/add-column",
+    errors=(*SHAPED, "unknown_table", "column_exists", "not_null_violation"),
 )

@@ -51,6 +51,7 @@ CHECK = health.read(
     scope=None,
     auth=Auth.NONE,
     is_plain=True,
+    errors=("unhealthy",),
 )
 PING = health.read(
     "ping", Empty, Pong, "Ask whether the orchestrator answers authenticated calls.", method="GET", scope=None

@@ -9,6 +9,7 @@ from typing import Any, Generic, NotRequired, TypedDict, TypeVar, get_origin, ge
 
 from typing_extensions import Unpack
 
+from dominus.contract.codes import COMMON, KEYED
 from dominus.contract.kinds import Auth, Retry
 from dominus.contract.request import Request
 
@@ -47,6 +48,8 @@ class Operation(Generic[Req, Data]):
     """The answer is JSON without the envelope, in either dialect."""
     is_streamed: bool = False
     """The body may be a stream of JSON lines, which no body limit bounds."""
+    errors: tuple[str, ...] = ()
+    """The codes of its own failures, beside those that any operation has (COMMON)."""
     path_fields: dict[str, str] = field(init=False)
     """Placeholder in the path -> attribute of the request."""
 
@@ -55,6 +58,12 @@ class Operation(Generic[Req, Data]):
         by_wire_name = {info.alias or name: name for name, info in fields.items()}
         placeholders: list[str] = re.findall(r"{(\w+)}", self.path)
         object.__setattr__(self, "path_fields", {name: by_wire_name[name] for name in placeholders})
+
+    @property
+    def codes(self) -> frozenset[str]:
+        """Every code that it may answer a caller's mistake with."""
+        keyed = KEYED if self.retry is Retry.KEYED else ()
+        return frozenset((*COMMON, *keyed, *self.errors))
 
     @property
     def required_keys(self) -> frozenset[str]:
@@ -78,6 +87,7 @@ class Traits(TypedDict, total=False):
     list_key: str
     is_plain: bool
     is_streamed: bool
+    errors: tuple[str, ...]
 
 
 class Service:

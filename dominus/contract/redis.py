@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, NotRequired
 from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
+from dominus.contract.codes import CACHED
 from dominus.contract.operation import Service
 from dominus.contract.request import Example, Omit, Request, plain_text
 
@@ -233,16 +234,22 @@ class LockRelease(Entry):
 
 redis = Service("redis", "/api/whisperer")
 SET = redis.write("set", SetRequest, Stored, "Store a JSON value.")
-GET = redis.read("get", GetRequest, Found, "Read a value.")
+GET = redis.read("get", GetRequest, Found, "Read a value.", errors=CACHED)
 DELETE = redis.write("delete", DeleteRequest, Deleted, "Delete an entry.")
 LIST = redis.read("list", ListRequest, KeyPage, "List keys, a page at a time.", list_key="keys")
-MGET = redis.read("mget", MgetRequest, FoundMany, "Read up to 100 values.", list_key="results")
-SETNX = redis.write("setnx", SetnxRequest, Acquired, "Store a value where nothing is.")
-INCR = redis.write("incr", IncrRequest, Counter, "Add to a counter.")
-HSET = redis.write("hset", HsetRequest, FieldSet, "Set a field of a hash.")
-HGET = redis.read("hget", FieldRequest, Found, "Read a field of a hash.")
-HGETALL = redis.read("hgetall", Entry, Fields, "Read all fields of a hash.")
-HDEL = redis.write("hdel", FieldRequest, Deleted, "Delete a field of a hash.")
+MGET = redis.read("mget", MgetRequest, FoundMany, "Read up to 100 values.", list_key="results", errors=CACHED)
+SETNX = redis.write("setnx", SetnxRequest, Acquired, "Store a value where nothing is.", errors=CACHED)
+INCR = redis.write(
+    "incr",
+    IncrRequest,
+    Counter,
+    "Add to a counter.",
+    errors=(*CACHED, "not_an_integer", "out_of_range"),
+)
+HSET = redis.write("hset", HsetRequest, FieldSet, "Set a field of a hash.", errors=CACHED)
+HGET = redis.read("hget", FieldRequest, Found, "Read a field of a hash.", errors=CACHED)
+HGETALL = redis.read("hgetall", Entry, Fields, "Read all fields of a hash.", errors=CACHED)
+HDEL = redis.write("hdel", FieldRequest, Deleted, "Delete a field of a hash.", errors=CACHED)
 EXPIRE = redis.write("expire", ExpireRequest, Expiring, "Give an entry a new life.")
 TTL = redis.read("ttl", Entry, TimeToLive, "How long an entry still lives.")
 EXISTS = redis.read("exists", Entry, Exists, "Whether there is such an entry.")

@@ -140,7 +140,13 @@ class SecretDelete(Request):
 
 secrets = Service("secrets", "/api/warden")
 GET = secrets.read(
-    "get", SecretGet, SecretAnswer, "Read a secret.", path="secrets", select=("action", ("get",))
+    "get",
+    SecretGet,
+    SecretAnswer,
+    "Read a secret.",
+    path="secrets",
+    select=("action", ("get",)),
+    errors=("secret_not_found",),
 )
 
 
@@ -151,6 +157,7 @@ GET_MANY = secrets.read(
     "Read several secrets in one call.",
     path="secrets",
     select=("action", ("get_many",)),
+    errors=("invalid_text",),
 )
 
 
@@ -172,6 +179,7 @@ LIST = secrets.read(
     path="secrets",
     select=("action", ("list",)),
     list_key="secrets",
+    errors=("invalid_text",),
 )
 
 
@@ -182,6 +190,7 @@ VERSIONS = secrets.read(
     "List the versions of a secret, newest first, without values.",
     path="secrets",
     select=("action", ("versions",)),
+    errors=("secret_not_found",),
 )
 
 

@@ -103,6 +103,7 @@ SESSION_TOKEN = sessions.read(
     "Mint a token for the gateway; needs the target's scope.",
     path="session",
     scope=None,
+    errors=("unknown_target", "no_gateway"),
 )
 
 
@@ -115,6 +116,7 @@ RESOLVE = sessions.read(
     scope=None,
     auth=Auth.SESSION,
     is_plain=True,
+    errors=("unknown_target", "no_gateway"),
 )
 
 
@@ -128,6 +130,7 @@ CREDENTIALS = sessions.read(
     retry=Retry.NEVER,
     auth=Auth.SESSION,
     is_plain=True,
+    errors=("unknown_target", "unknown_database", "credentials_unavailable", "too_many_logins", "no_gateway"),
 )
 
 
@@ -140,4 +143,5 @@ RELEASE = sessions.read(
     scope=None,
     auth=Auth.SESSION,
     is_plain=True,
+    errors=("no_gateway",),
 )

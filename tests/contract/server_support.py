@@ -13,12 +13,16 @@ from urllib.parse import unquote
 import pytest
 import pytest_asyncio
 
+from dominus.contract import operations
+from dominus.errors import DominusError
 from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.http.app import Orchestrator
+from dominus.orchestrator.http.routing import Routes
 from dominus.orchestrator.identity.principal import Principal
 from dominus.orchestrator.serving.assembly import ProcessResources, open_process_resources, open_resources
 from dominus.orchestrator.settings import ServerSettings
 
+ROUTES = Routes(operations().values())
 JSON, BASE64, LINES = "application/json", "text/plain", "application/x-ndjson"
 GONE = object()
 """Among the chunks of a body: the client hangs up here."""
@@ -120,7 +124,21 @@ class Server:
         if not answer:
             return Reply(0, {}, b"")
         got = {name.decode(): value.decode("latin-1") for name, value in answer[0]["headers"]}
-        return Reply(answer[0]["status"], got, b"".join(part.get("body", b"") for part in answer[1:]))
+        reply = Reply(answer[0]["status"], got, b"".join(part.get("body", b"") for part in answer[1:]))
+        _check_code(method, raw, reply)
+        return reply
+
+
+def _check_code(method: str, path: str, reply: Reply) -> None:
+    """A mistake of the caller is answered with a code that its operation declares."""
+    if not 400 <= reply.status < 500:
+        return
+    try:
+        match = ROUTES.find(method, path)
+    except DominusError:
+        return
+    declared = frozenset().union(*(op.codes for op in match.operations))
+    assert reply.code in declared, f"{match.operations[0].name} does not declare {reply.code!r}"
 
 
 def _receive(body: Any) -> Callable[[], Awaitable[Any]]:

@@ -8,6 +8,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from operation_samples import SAMPLES, Fields, params, wire, wrong_fields
 from pydantic import TypeAdapter
 from server_support import BASE64, JSON, Server, process_resources, server
 
+import dominus
 from dominus import Dominus
 from dominus.contract import operations
 from dominus.contract.kinds import Auth
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _MASKED = {"migration_version", "access_token", "latency_ms", "created_at", "updated_at"}
 EVERY = sorted(operations())
+ERRORS = Path(dominus.errors.__file__).read_text(encoding="utf-8")
 
 
 def comparable(value: Any, tag: str, name: str = "") -> Any:
@@ -157,6 +160,15 @@ async def test_an_operation_gives_the_same_over_sdk_and_http_in_both_dialects(
     expected = results["sdk"] if sample.expected is ... else sample.expected
     assert results == dict.fromkeys(results, expected)
     assert expected is not None
+
+
+async def test_the_codes_of_an_operation_are_codes_of_the_server_and_documented() -> None:
+    root = Path(dominus.__file__).parent
+    source = "".join(path.read_text(encoding="utf-8") for path in (root / "orchestrator").rglob("*.py"))
+    documented = (root.parent / "docs" / "errors.md").read_text(encoding="utf-8")
+    for op in operations().values():
+        assert [code for code in op.codes if f'"{code}"' not in source + ERRORS] == [], op.name
+        assert [code for code in op.errors if f"`{code}`" not in documented] == [], op.name
 
 
 def check_shape(op: Operation[Any, Any], data: Any) -> None:

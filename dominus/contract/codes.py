@@ -1,0 +1,47 @@
+"""The codes of errors, by what an operation does. Messages may change, codes do not."""
+
+from __future__ import annotations
+
+__all__ = ["CACHED", "COMMON", "FILTERED", "KEYED", "SHAPED", "STORED", "TABLE"]
+
+COMMON = (
+    "validation",
+    "bad_body",
+    "bad_query",
+    "bad_stream",
+    "body_too_large",
+    "unknown_operation",
+    "token_missing",
+    "token_invalid",
+    "token_expired",
+    "token_unknown",
+    "authorization",
+    "rate_limited",
+    "deadline",
+    "internal",
+)
+"""What any operation may answer. With 503, and worth another try: `database_unavailable`, `redis_unavailable` ..."""
+KEYED = ("idempotency_key_reused",)
+"""Every write, to who sends keys of his own."""
+TABLE = ("unknown_schema", "unknown_table", "insufficient_privilege", "statement_timeout")
+"""What names a table."""
+FILTERED = ("unknown_column", "invalid_filter", "invalid_value", "invalid_text")
+"""What chooses rows."""
+STORED = (
+    "unknown_column",
+    "invalid_value",
+    "invalid_text",
+    "not_null_violation",
+    "check_violation",
+    "unique_violation",
+    "foreign_key_violation",
+    "exclusion_violation",
+    "generated_column",
+    "raised_by_trigger",
+    "too_large",
+)
+"""What stores rows: the constraints of their table."""
+SHAPED = ("invalid_name", "invalid_sql", "unknown_type", "unknown_schema", "insufficient_privilege")
+"""What changes the shape of a table."""
+CACHED = ("wrong_type",)
+"""What reads or writes an entry of one kind."""
