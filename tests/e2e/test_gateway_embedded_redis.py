@@ -109,7 +109,7 @@ def test_a_client_gone_from_a_blocking_pop_takes_nothing(gateway: Running, clien
     assert client.lpop("q") == b"job"
 
 
-def test_the_data_is_the_orchestrators_own(gateway: Running, client: redis.Redis) -> None:
+def test_clients_of_other_loops_see_the_same_data(gateway: Running, client: redis.Redis) -> None:
     client.set("shared", "yes")
     engine: RedisEngine = gateway.engine  # type: ignore[attr-defined]
 

@@ -24,6 +24,7 @@ from dominus.contract.operation import Operation
 from dominus.contract.request import Empty
 from dominus.errors import ConflictError, DominusError, ServiceError, ValidationError
 from dominus.orchestrator.engines.redis import client as redis_engine
+from dominus.orchestrator.engines.redis import embedded
 from dominus.orchestrator.engines.redis.client import RedisEngine
 from dominus.orchestrator.handlers.context import Context, Idempotency
 from dominus.orchestrator.handlers.resources import Resources
@@ -397,7 +398,7 @@ async def test_expired_entries_leave_the_memory_of_this_process(monkeypatch: pyt
         await call(engine, w.SET, logical_path="old", value=1)
         (old,) = await engine.client.keys()
         await engine.client.pexpire(old, 1)
-        held = redis_engine._servers["swept"].dbs[0]._dict
+        held = embedded._servers["swept"].dbs[0]._dict
         deadline = time.monotonic() + 5
         while old in held:
             assert time.monotonic() < deadline

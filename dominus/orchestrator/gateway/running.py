@@ -72,7 +72,7 @@ class RunningGateway:
             listener: where it listens.
             settings: the orchestrator's.
             postgres: where logins are kept, and made.
-            redis: likewise.
+            redis: likewise, and what sessions see.
             verify: reads a session token.
             secret: known to all replicas, for the login that they share on Redis.
             dsn: the database behind the target `postgres`.

@@ -166,11 +166,14 @@ class OpenResources:
         await tokens.start()
         resources = Resources(settings=settings, postgres=postgres, redis=redis, vault=vault, tokens=tokens)
         if self._process.gateway is not None:
+            of_sessions = redis.of_sessions()
+            if of_sessions is not redis:
+                stack.push_async_callback(of_sessions.aclose)
             gateway = RunningGateway(
                 self._process.gateway,
                 settings,
                 postgres=postgres,
-                redis=redis,
+                redis=of_sessions,
                 verify=tokens.verify_session,
                 secret=vault.fingerprint(b"gateway", b"redis"),
                 dsn=self._process.dsn,

@@ -24,7 +24,6 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from dominus.errors import ConflictError, DominusError, ServiceError, ValidationError
 
 if TYPE_CHECKING:
-    from fakeredis import FakeServer
     from redis.commands.core import AsyncScript
 
 __all__ = ["RedisEngine"]
@@ -58,14 +57,16 @@ _REFUSALS = {
     "MISCONF": "Redis cannot write to its disk and takes no changes",
 }
 _FAILURES = (RedisError, RedisClusterException, OSError)
-_servers: dict[str, FakeServer] = {}
 
 
 class RedisEngine:
     """One client of one event loop. Its failures are DominusErrors that name no host and no password."""
 
-    def __init__(self, client: Redis | RedisCluster, *, is_embedded: bool = False) -> None:
+    def __init__(self, client: Redis | RedisCluster, *, server_key: str | None = None) -> None:
         self.client = client
+        self.server_key = server_key
+        """The name of the data inside this process; None: on a server."""
+        is_embedded = server_key is not None
         self.is_cluster = isinstance(client, RedisCluster)
         self._command: Callable[..., Awaitable[Any]] = cast("Any", client).execute_command
         # The embedded one sorts all keys at each SCAN anyway, and forgets its cursors: one step has them all.
@@ -89,7 +90,7 @@ class RedisEngine:
             ServiceError: it does not answer.
         """
         if url is None:
-            return cls(_embedded_client(server_key), is_embedded=True)
+            return cls(_embedded_client(server_key), server_key=server_key)
         engine = cls(_remote_client(url))
         try:
             await engine.check()
@@ -97,6 +98,13 @@ class RedisEngine:
             await engine.aclose()
             raise
         return engine
+
+    def of_sessions(self) -> RedisEngine:
+        """Return the data that native sessions see: on a server the same, inside this process data of their own."""
+        if self.server_key is None:
+            return self
+        key = f"{self.server_key}/sessions"
+        return RedisEngine(_embedded_client(key), server_key=key)
 
     async def check(self) -> None:
         """Ask whether it answers. Raises ServiceError when it does not."""
@@ -169,10 +177,11 @@ class RedisEngine:
 
 
 def _embedded_client(server_key: str) -> Redis:
-    from fakeredis import FakeAsyncRedis, FakeServer
+    from fakeredis import FakeAsyncRedis
 
-    server = _servers.setdefault(server_key, FakeServer(version=(7,)))
-    return FakeAsyncRedis(server=server)
+    from dominus.orchestrator.engines.redis.embedded import embedded_server
+
+    return FakeAsyncRedis(server=embedded_server(server_key))
 
 
 def _remote_client(url: str) -> Redis | RedisCluster:

@@ -27,8 +27,37 @@ if TYPE_CHECKING:
 
 __all__ = ["FakeRedisAddress"]
 
-_encode = cast("Callable[[Any, int, bool], bytes]", encode_reply)
+_encode = cast("Callable[..., bytes]", encode_reply)
 MAX_STATUS = 64
+
+# What sessions may do: Redis's own types of data, and no more than the rules of a real server give them. fakeredis
+# knows others that lead out of the data: EVAL and FCALL run Lua, RESTORE reads a pickle, ACL SAVE writes any file.
+# A command of a later version is refused until it is named here.
+_NAMES = """
+append auth bitcount bitfield bitop bitpos blmove blmovem blmpop blpop brpop brpoplpush bzmpop
+bzpopmax bzpopmin command copy dbsize decr decrby del delex digest discard echo exec exists expire
+expireat expiretime geoadd geodist geohash geopos georadius georadius_ro georadiusbymember
+georadiusbymember_ro geosearch geosearchstore get getbit getdel getex getrange getset hdel hello
+hexists hexpire hexpireat hexpiretime hget hgetall hgetdel hgetex hincrby hincrbyfloat hkeys hlen
+hmget hmset hpersist hpexpire hpexpireat hpexpiretime hpttl hrandfield hscan hset hsetex hsetnx
+hstrlen httl hvals incr incrby incrbyfloat increx keys lcs lindex linsert llen lmove lmovem lmpop
+lpop lpos lpush lpushx lrange lrem lset ltrim mget move mset msetex msetnx multi persist pexpire
+pexpireat pexpiretime pfadd pfcount pfmerge ping psetex psubscribe pttl publish punsubscribe
+randomkey rename renamenx reset rpop rpoplpush rpush rpushx sadd scan scard sdiff sdiffcard
+sdiffstore select set setbit setex setnx setrange sinter sintercard sinterstore sismember smembers
+smismember smove sort sort_ro spop spublish srandmember srem sscan ssubscribe strlen subscribe
+substr sunion sunioncard sunionstore sunsubscribe time ttl type unlink unsubscribe unwatch watch
+xack xackdel xadd xautoclaim xcfgset xclaim xdel xdelex xidmprecord xlen xnack xpending xrange xread
+xreadgroup xrevrange xtrim zadd zcard zcount zdiff zdiffstore zincrby zinter zintercard zinterstore
+zlexcount zmpop zmscore zpopmax zpopmin zrandmember zrange zrangebylex zrangebyscore zrangestore
+zrank zrem zremrangebylex zremrangebyrank zremrangebyscore zrevrange zrevrangebylex zrevrangebyscore
+zrevrank zscan zscore zunion zunionstore
+client|getname client|id client|info client|no-touch client|reply client|setinfo client|setname
+command|count command|info pubsub|channels pubsub|help pubsub|numpat pubsub|numsub
+pubsub|shardchannels pubsub|shardnumsub xgroup|create xgroup|createconsumer xgroup|delconsumer
+xgroup|destroy xgroup|setid xinfo|consumers xinfo|groups xinfo|stream
+"""
+COMMANDS = frozenset(name.replace("|", " ") for name in _NAMES.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +99,12 @@ class _Client(AsyncFakeSocket):
         """2, or 3 after HELLO 3."""
         return int(self._client_info.protocol_version)
 
+    def _name_to_func(self, cmd_name: str) -> Any:
+        found = super()._name_to_func(cmd_name)
+        if cmd_name not in COMMANDS:
+            raise SimpleError(f"NOPERM sessions have no permissions to run the '{cmd_name}' command")
+        return found
+
     def put_response(self, msg: Any) -> None:
         if threading.get_ident() == self._thread:
             self._reply(msg)
@@ -93,6 +128,14 @@ class _Client(AsyncFakeSocket):
         else:
             self._waiting.add_done_callback(lambda _: self.close())
             self._waiting.cancel()
+
+
+def _legal(value: Any) -> Any:
+    """Return a reply whose errors are of one line, as the protocol has it: a client would wait for more."""
+    if isinstance(value, Exception):
+        said = str(value.args[0]) if value.args else ""
+        return type(value)(" ".join(said.splitlines())) if len(said.splitlines()) > 1 else value
+    return [_legal(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def _to_nobody(_: Any) -> None:
@@ -136,6 +179,7 @@ class _Speaker(asyncio.Protocol):
 
     def _write(self, value: Any) -> None:
         if self._transport is not None:
+            value = _legal(value)
             # What is too long for a status is a value: clients read a status only up to a limit.
             is_value = isinstance(value, (bytes, str)) and len(value) > MAX_STATUS
-            self._transport.write(_encode(value, self._client.protocol, is_value))
+            self._transport.write(_encode(value, self._client.protocol, nested=is_value))

@@ -61,13 +61,19 @@ def parse_targets(text: str) -> dict[str, Target]:
 
 
 def builtin_targets(dsn: str, redis_url: str | None, redis: RedisEngine) -> dict[str, Target]:
-    """Return the orchestrator's own engines as targets: `postgres`, and `redis` unless that is a cluster."""
+    """Return the orchestrator's own engines as targets: `postgres`, and `redis` unless that is a cluster.
+
+    Args:
+        dsn: of PostgreSQL.
+        redis_url: None: inside this process.
+        redis: what sessions see of it.
+    """
     targets = {"postgres": Target("postgres", _postgres_addresses(dsn))}
     if redis_url is None:
+        from dominus.orchestrator.engines.redis.embedded import embedded_server
         from dominus.orchestrator.gateway.upstream.embedded_redis import FakeRedisAddress
 
-        pool: Any = cast("Any", redis.client).connection_pool
-        targets["redis"] = Target("redis", (FakeRedisAddress(pool.connection_kwargs["server"]),))
+        targets["redis"] = Target("redis", (FakeRedisAddress(embedded_server(redis.server_key or "")),))
     elif not urlsplit(redis_url).scheme.endswith("+cluster"):
         # A cluster redirects its clients to nodes that they would have to reach by themselves.
         targets["redis"] = _redis_target(redis_url)
