@@ -77,6 +77,8 @@ class ServerSettings(BaseSettings):
     """Seconds that a native connection may live, and a database login after its expiry; None: until it is closed."""
     gateway_login_lifetime: int = Field(default=900, ge=60, le=86_400)
     """Seconds in which a database login of a session opens connections."""
+    gateway_redis_scripts: bool = False
+    """Let sessions of a Redis server run scripts (EVAL, FCALL ...): one that loops holds up everyone for seconds."""
     is_durable: bool = True
     """False only for tests: the embedded PostgreSQL does not wait for the disk."""
 

@@ -33,6 +33,7 @@ from dominus.orchestrator.engines.postgres.process import postmaster_of
 
 COMMAND = [sys.executable, "-m", "dominus.cli"]
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "quickstart.py"
+REDIS_PASSWORD = "correct-horse-battery"
 ROOT_TOKEN = "root-token-of-the-tests-0123456789-0123456789-abc"
 
 
@@ -303,6 +304,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    options += ["--requirepass", REDIS_PASSWORD]
     with (
         EmbeddedPostgres(folder / "home", is_durable=False) as postgres,
         subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL) as redis,
@@ -310,7 +312,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         until(lambda: not is_closed(port))
         yield {
             "DOMINUS_DATABASE_URL": postgres.start(),
-            "DOMINUS_REDIS_URL": f"redis://127.0.0.1:{port}/0",
+            "DOMINUS_REDIS_URL": f"redis://:{REDIS_PASSWORD}@127.0.0.1:{port}/0",
             "DOMINUS_MASTER_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "DOMINUS_ROOT_TOKEN": ROOT_TOKEN,
         }

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dominus.orchestrator.identity.tokens import SessionGrant
     from dominus.orchestrator.settings import ServerSettings
 
-__all__ = ["PublicAddress", "RunningGateway", "public_name"]
+__all__ = ["PublicAddress", "RunningGateway", "public_name", "restricted"]
 
 _log = logging.getLogger("dominus.gateway")
 DRAIN_SECONDS = 5.0
@@ -78,12 +78,13 @@ class RunningGateway:
             dsn: the database behind the target `postgres`.
             redis_url: the Redis behind the target `redis`; None: the one in this process.
         """
-        self.targets: Mapping[str, Target] = _targets(settings, builtin_targets(dsn, redis_url, redis))
+        builtin = builtin_targets(dsn, redis_url, redis)
+        if redis_url is not None and "redis" in builtin:
+            builtin["redis"] = restricted(builtin["redis"], redis, secret, settings)
+        self.targets: Mapping[str, Target] = _targets(settings, builtin)
         self.credentials = Credentials(postgres, redis, settings)
         self._listener = listener
-        self._redis = redis
         self._verify = verify
-        self._secret = secret
         self._settings = settings
         self._metrics = GatewayMetrics()
         self._gateway: Gateway | None = None
@@ -120,7 +121,7 @@ class RunningGateway:
     async def _listen(self) -> tuple[str, int]:
         async with self._opening:
             if self._bound is None:
-                await self._restrict_redis()
+                await self._say_what_is_closed()
                 self._gateway = Gateway(
                     self.targets,
                     self._verify,
@@ -131,24 +132,29 @@ class RunningGateway:
                 self._bound = await self._gateway.start(self._listener.listen())
             return self._bound
 
-    async def _restrict_redis(self) -> None:
-        """Let the gateway log in to Redis as one who may not administer it, where such a user can be made."""
-        target = self.targets.get("redis")
-        if target is None or self._redis.is_embedded:
-            return
-        shared = SharedLogin(self._redis, self._secret)
-        try:
-            await shared.ensure()
-        except ServiceError as error:
-            if error.code != "redis_refused":
-                raise
-            _log.warning(
-                "sessions of Redis may do all that the user of DOMINUS_REDIS_URL may: that one may not make others"
-            )
-            return
-        database = target.login.database if target.login is not None else 0
-        login = RedisLogin(shared.username, shared.password, database, renew=shared.ensure)
-        self.targets = {**self.targets, target.name: replace(target, login=login)}
+    async def check(self, target: Target) -> None:
+        """Make ready what the sessions of a target need.
+
+        Raises:
+            ServiceError: it can have none; the hint says what to change.
+        """
+        if target.login is not None and target.login.prepare is not None:
+            await target.login.prepare()
+
+    async def _say_what_is_closed(self) -> None:
+        for target in self.targets.values():
+            try:
+                await self.check(target)
+            except ServiceError as error:
+                _log.warning("no sessions of %r for now: %s", target.name, error)
+
+
+def restricted(target: Target, redis: RedisEngine, secret: str, settings: ServerSettings) -> Target:
+    """Let the gateway log in to Redis as one who reaches data only; the orchestrator's own user may do more."""
+    shared = SharedLogin(redis, secret, target.addresses[0], has_scripts=settings.gateway_redis_scripts)
+    database = target.login.database if target.login is not None else 0
+    login = RedisLogin(shared.username, shared.password, database, prepare=shared.ensure, renew=shared.make)
+    return replace(target, login=login)
 
 
 def _targets(settings: ServerSettings, builtin: dict[str, Target]) -> dict[str, Target]:

@@ -27,7 +27,8 @@ async def session_token(ctx: Context, request: contract.SessionTokenRequest) -> 
         raise AuthorizationError(
             f"a session of {request.target!r} needs the scope {scope}", details={"scope": scope}
         )
-    _target(_host(ctx), request.target)
+    host = _host(ctx)
+    await host.check(_target(host, request.target))
     token = ctx.resources.tokens.mint_session(ctx.principal, request.target, request.expires_in)
     return {
         "access_token": token,
@@ -60,6 +61,7 @@ async def credentials(ctx: Context, request: contract.CredentialsRequest) -> con
     target = _target(host, ctx.principal.target)
     if request.db_type not in {None, target.name}:
         raise ValidationError(f"db_type: this token is for {target.name!r}")
+    await host.check(target)
     place = await host.place(ctx.called_host)
     login = await host.credentials.create(ctx.principal, target.name, request.database)
     found: contract.DatabaseCredentials = {

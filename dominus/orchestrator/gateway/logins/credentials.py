@@ -116,7 +116,7 @@ class Credentials:
         limit = settings.gateway_connections_per_principal
         self._logins: Mapping[str, Logins] = {
             "postgres": PostgresLogins(postgres.system, settings.data_role, limit),
-            "redis": RedisLogins(redis),
+            "redis": RedisLogins(redis, has_scripts=settings.gateway_redis_scripts),
         }
 
     async def create(self, principal: Principal, target: str, database: str | None = None) -> Login:

@@ -58,6 +58,8 @@ class RedisLogin:
     username: str | None
     password: str | None = field(repr=False)
     database: int = 0
+    prepare: Callable[[], Awaitable[None]] | None = None
+    """Makes the login before its first use."""
     renew: Callable[[], Awaitable[None]] | None = None
     """Makes the login again, for a database that has forgotten it."""
 
@@ -70,6 +72,11 @@ class RedisLogin:
         if self.database:
             commands.append(["SELECT", str(self.database)])
         return commands
+
+    @property
+    def encoded(self) -> bytes:
+        """The commands as they are sent."""
+        return b"".join(_encode(command) for command in self.commands)
 
 
 class Upstream(asyncio.Protocol):
@@ -130,6 +137,8 @@ async def open_upstream(address: Address, login: RedisLogin | None) -> tuple[asy
     Raises:
         ServiceError: it is not there, or refuses the login; names neither the address nor a secret.
     """
+    if login is not None and login.prepare is not None:
+        await login.prepare()
     try:
         return await _open(address, login)
     except ServiceError as error:
@@ -158,9 +167,8 @@ async def _open(address: Address, login: RedisLogin | None) -> tuple[asyncio.Tra
 
 
 async def _log_in(transport: asyncio.Transport, upstream: Upstream, login: RedisLogin) -> None:
-    commands = login.commands
-    transport.write(b"".join(_encode(command) for command in commands))
-    for _ in commands:
+    transport.write(login.encoded)
+    for _ in login.commands:
         try:
             answer = await upstream.read_line()
         except ConnectionError as error:
