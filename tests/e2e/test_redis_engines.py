@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -465,3 +466,76 @@ async def test_a_stuck_engine_does_not_hold_health_up(monkeypatch: pytest.Monkey
 
 async def test_ping_answers_without_asking_an_engine() -> None:
     assert await _health(h.PING, _Pool(DominusError("never asked")), None) == {"status": "ok"}
+
+
+@pytest.mark.parametrize("is_function", [False, True])
+async def test_a_script_that_loops_is_ended_and_who_calls_meanwhile_may_try_again(
+    start_server: Callable[..., RedisServer], is_function: bool
+) -> None:
+    server = start_server("--requirepass", PASSWORD, "--busy-reply-threshold", "50")
+    admin = server.admin(password=PASSWORD)
+    if is_function:
+        admin.function_load("#!lua name=x\nredis.register_function('f', function() while true do end end)")
+    command = ("FCALL", "f", 0) if is_function else ("EVAL", "while true do end", 0)
+    ended: list[str] = []
+
+    def loop() -> None:
+        try:
+            admin.execute_command(*command)
+        except redis.ResponseError as error:
+            ended.append(str(error))
+
+    async with opened(f"redis://:{PASSWORD}@127.0.0.1:{server.port}/3") as engine:
+        thread = threading.Thread(target=loop)
+        thread.start()
+        # A client without an open connection gets no further than to be told that Redis is busy.
+        async with opened_when_busy(server) as fresh:
+            with pytest.raises(ServiceError) as caught:
+                await fresh.execute("GET", "k")
+            assert (caught.value.code, caught.value.status_code, caught.value.retryable) == (
+                "redis_busy",
+                503,
+                True,
+            )
+        await asyncio.to_thread(thread.join, 10)
+        assert "killed" in ended[0].lower()
+        assert await engine.execute("GET", "k") is None
+    admin.close()
+
+
+@asynccontextmanager
+async def opened_when_busy(server: RedisServer) -> AsyncIterator[RedisEngine]:
+    def is_busy() -> bool:
+        with server.admin(password=PASSWORD) as probe:
+            try:
+                probe.ping()
+            except redis.ResponseError as error:
+                return str(error).startswith("BUSY")
+        return False
+
+    await asyncio.to_thread(_until, is_busy, "the script does not run")
+    engine = RedisEngine(redis_engine._remote_client(f"redis://:{PASSWORD}@127.0.0.1:{server.port}/3"))
+    yield engine
+    await engine.aclose()
+
+
+async def test_a_script_that_has_written_is_said_not_to_end(
+    start_server: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_server("--requirepass", PASSWORD, "--busy-reply-threshold", "50")
+    admin = server.admin(password=PASSWORD)
+
+    def loop() -> None:
+        with contextlib.suppress(redis.RedisError):
+            admin.eval("redis.call('SET', 'k', 1) while true do end", 0)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    async with opened_when_busy(server) as engine:
+        with pytest.raises(ServiceError) as caught:
+            await engine.execute("GET", "k")
+        assert caught.value.code == "redis_busy"
+        assert "UNKILLABLE" in caplog.text
+    server.kill()
+    await asyncio.to_thread(thread.join, 10)
+    admin.close()

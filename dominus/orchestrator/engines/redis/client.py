@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -24,9 +25,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from dominus.errors import ConflictError, DominusError, ServiceError, ValidationError
 
 if TYPE_CHECKING:
+    from redis.asyncio.connection import AbstractConnection
     from redis.commands.core import AsyncScript
 
 __all__ = ["RedisEngine"]
+
+_log = logging.getLogger("dominus.redis")
 
 MAX_CONNECTIONS = 64
 CONNECTION_WAIT_SECONDS = 5.0
@@ -56,6 +60,7 @@ _REFUSALS = {
     "read only replica": "Redis is a read-only replica at the moment",
     "MISCONF": "Redis cannot write to its disk and takes no changes",
 }
+_BUSY = "BUSY "
 _FAILURES = (RedisError, RedisClusterException, OSError)
 
 
@@ -75,6 +80,7 @@ class RedisEngine:
         self.is_embedded = is_embedded
         self._write_count = 0
         self._scripts: dict[str, AsyncScript] = {}
+        self._is_ending_script = False
 
     @classmethod
     async def open(cls, url: str | None, *, server_key: str = "default") -> RedisEngine:
@@ -119,7 +125,7 @@ class RedisEngine:
         try:
             return await self._command(*command)
         except _FAILURES as error:
-            raise _as_dominus_error(error, about) from error
+            raise await self._failure(error, about) from error
 
     def script(self, name: str) -> AsyncScript:
         """Return a script of `scripts/`; it runs by its digest and is sent only once."""
@@ -137,7 +143,7 @@ class RedisEngine:
         try:
             return await self.script(name)(keys, args)
         except _FAILURES as error:
-            raise _as_dominus_error(error, about) from error
+            raise await self._failure(error, about) from error
 
     async def get_many(self, keys: Sequence[str], about: Sequence[str]) -> list[bytes | None]:
         """Read plain values in one round trip (one a node in a cluster); `about` names the keys in errors."""
@@ -147,10 +153,10 @@ class RedisEngine:
         try:
             results: list[Any] = await pipeline.execute(raise_on_error=False)
         except _FAILURES as error:
-            raise _as_dominus_error(error, None) from error
+            raise await self._failure(error) from error
         for name, result in zip(about, results, strict=True):
             if isinstance(result, Exception):
-                raise _as_dominus_error(result, name) from result
+                raise await self._failure(result, name) from result
         return results
 
     async def scan(self, pattern: str, position: int, count: int) -> tuple[int, list[bytes]]:
@@ -169,11 +175,55 @@ class RedisEngine:
         try:
             cursors, keys = await self._command(*command, target_nodes=nodes[index])
         except _FAILURES as error:
-            raise _as_dominus_error(error, None) from error
+            raise await self._failure(error) from error
         cursor = cursors[nodes[index].name]
         if cursor:
             return cursor << _NODE_BITS | index, keys
         return (index + 1 if index + 1 < len(nodes) else 0), keys
+
+    async def _failure(self, error: Exception, about: str | None = None) -> DominusError:
+        """Return (not raise) what a failure of Redis means to the caller, and end a script that is its reason."""
+        if str(error).startswith(_BUSY):
+            await self._end_script()
+        return _as_dominus_error(error, about)
+
+    async def _end_script(self) -> None:
+        """End the script that keeps Redis from answering anyone. It is nobody's of ours: those take microseconds."""
+        if self._is_ending_script:
+            return
+        self._is_ending_script = True
+        try:
+            for kind, options in self._places():
+                await _send_kills(kind(**options))
+        except _FAILURES as error:
+            _log.warning("Redis is busy with a script that was not ended: %s", error)
+        finally:
+            self._is_ending_script = False
+
+    def _places(self) -> list[tuple[Callable[..., AbstractConnection], dict[str, Any]]]:
+        """Return how to connect to each server; a busy one takes no name of a client and no database."""
+        bare = {"client_name": None, "db": 0}
+        if isinstance(self.client, RedisCluster):
+            nodes: list[Any] = self.client.get_primaries()
+            return [(node.connection_class, {**node.connection_kwargs, **bare}) for node in nodes]
+        pool: Any = self.client.connection_pool
+        return [(pool.connection_class, {**pool.connection_kwargs, **bare})]
+
+
+async def _send_kills(connection: AbstractConnection) -> None:
+    client: Any = connection
+    try:
+        await client.connect()
+        for command in ("SCRIPT", "FUNCTION"):
+            await client.send_command(command, "KILL")
+            try:
+                await client.read_response()
+            except ResponseError as error:
+                # It is the other of both, or has ended; or it has written, and Redis ends it only with itself.
+                if str(error).startswith("UNKILLABLE"):
+                    _log.warning("Redis is busy with a script that cannot be ended: %s", error)
+    finally:
+        await client.disconnect()
 
 
 def _embedded_client(server_key: str) -> Redis:
@@ -217,8 +267,8 @@ def _source(name: str) -> bytes:
     return b"\n".join((folder / f"{part}.lua").read_bytes() for part in (_PRELUDE, name))
 
 
-def _unavailable(message: str) -> ServiceError:
-    return ServiceError(message, code="redis_unavailable", status_code=503)
+def _unavailable(message: str, code: str = "redis_unavailable") -> ServiceError:
+    return ServiceError(message, code=code, status_code=503)
 
 
 def _as_dominus_error(error: Exception, about: str | None) -> DominusError:
@@ -231,6 +281,8 @@ def _as_dominus_error(error: Exception, about: str | None) -> DominusError:
     for word, answer in _CALLER_ERRORS.items():
         if word in said:
             return answer(where)
+    if said.startswith(_BUSY):
+        return _unavailable("Redis is busy with a script, which is being ended", code="redis_busy")
     for word, message in _REFUSALS.items():
         if word in said:
             return _unavailable(message)
