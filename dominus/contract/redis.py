@@ -16,6 +16,12 @@ MIN_TTL_SECONDS = 60
 MAX_TTL_SECONDS = 86_400
 MAX_LIST = 500
 MAX_MGET = 100
+MAX_VALUE_BYTES = 1024 * 1024
+"""Of the JSON of one value."""
+MAX_ANSWER_BYTES = 16 * MAX_VALUE_BYTES
+"""Of all values that one call reads."""
+MAX_FIELDS = 10_000
+"""Of a hash that is read whole."""
 
 Key = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(plain_text)]
 Category = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(plain_text)]

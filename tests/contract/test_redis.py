@@ -592,3 +592,90 @@ async def test_bad_requests_are_typed_errors_of_the_caller(call: Caller) -> None
         with pytest.raises(DominusError) as caught:
             await call(w.SET, **fields, value=1)
         assert caught.value.status_code == 400
+
+
+# --- bounds
+
+MIB = 1024 * 1024
+
+
+async def test_a_value_of_a_mebibyte_is_the_largest(call: Caller) -> None:
+    largest, larger = "x" * (MIB - 2), "x" * (MIB - 1)
+    assert (await call(w.SET, "k", value=largest))["stored"]
+    assert await call(w.GET, "k") == {"found": True, "value": largest}
+    for operation, fields in ((w.SET, {}), (w.SETNX, {}), (w.HSET, {"field": "f"})):
+        with pytest.raises(ValidationError, match=str(MIB)) as caught:
+            await call(operation, "other", value=larger, **fields)
+        assert (caught.value.code, caught.value.status_code) == ("value_too_large", 400)
+        assert caught.value.hint
+    assert await call(w.EXISTS, "other") == {"exists": False}
+
+
+async def test_one_key_a_hundred_times_is_read_once_and_answered_a_hundred_times(
+    call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await call(w.SET, "k", value="x" * 100)
+    asked: list[int] = []
+    each = call.engine.each
+
+    async def counted(command: str, abouts: Any) -> Any:
+        asked.append(len(abouts))
+        return await each(command, abouts)
+
+    monkeypatch.setattr(call.engine, "each", counted)
+    answer = await call(w.MGET, keys=[{"logical_path": "k"}, {"logical_path": "none"}] * 50)
+    assert answer["results"] == [{"found": True, "value": "x" * 100}, {"found": False}] * 50
+    assert set(asked) == {2}
+
+
+async def test_values_that_are_too_much_together_are_refused_before_they_are_read(
+    call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await call(w.SET, "k", value="x" * (MIB - 2))
+    keys = [{"logical_path": "k"}] * 16
+    assert len((await call(w.MGET, keys=keys))["results"]) == 16
+    each, asked = call.engine.each, []
+
+    async def noted(command: str, abouts: Any) -> Any:
+        asked.append(command)
+        return await each(command, abouts)
+
+    monkeypatch.setattr(call.engine, "each", noted)
+    with pytest.raises(ValidationError, match="16 MiB") as caught:
+        await call(w.MGET, keys=[*keys, {"logical_path": "k"}])
+    assert (caught.value.code, caught.value.status_code) == ("answer_too_large", 400)
+    assert "fewer" in (caught.value.hint or "")
+    assert asked == ["STRLEN"]
+    few = [*keys[:8], *({"logical_path": f"none-{n}"} for n in range(92))]
+    assert sum(found["found"] for found in (await call(w.MGET, keys=few))["results"]) == 8
+
+
+async def test_a_hash_is_read_whole_up_to_its_bounds(call: Caller) -> None:
+    for number in range(16):
+        await call(w.HSET, "h", field=f"f{number}", value="x" * (MIB - 100))
+    assert len((await call(w.HGETALL, "h"))["fields"]) == 16
+    await call(w.HSET, "h", field="f16", value="x" * (MIB - 100))
+    with pytest.raises(ValidationError) as caught:
+        await call(w.HGETALL, "h")
+    assert (caught.value.code, caught.value.status_code) == ("answer_too_large", 400)
+    assert "hget" in (caught.value.hint or "")
+    assert (await call(w.HGET, "h", field="f16"))["found"]
+
+
+async def test_a_hash_of_ten_thousand_fields_is_the_largest_that_is_read_whole(call: Caller) -> None:
+    await call(w.HSET, "h", field="f0", value=0)
+    name = await call.physical("dominus:")
+    await call.engine.execute("HSET", name, *(part for n in range(10_000) for part in (f"f{n}", n)))
+    assert len((await call(w.HGETALL, "h"))["fields"]) == 10_000
+    await call(w.HSET, "h", field="one more", value=0)
+    with pytest.raises(ValidationError, match="10000"):
+        await call(w.HGETALL, "h")
+
+
+async def test_a_hash_is_none_of_the_values_of_mget_however_many(call: Caller) -> None:
+    await call(w.HSET, "h", field="f", value=1)
+    for count in (1, 20):
+        with pytest.raises(ConflictError, match="'h'"):
+            await call(
+                w.MGET, keys=[{"logical_path": "h"}, *({"logical_path": f"k{n}"} for n in range(count))]
+            )

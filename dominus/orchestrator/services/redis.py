@@ -79,7 +79,22 @@ def _json(value: Any) -> bytes:
             from_json(text, allow_inf_nan=False)
         except ValueError:
             raise ValidationError("value: a number is too large for a JSON number") from None
+    if len(text) > contract.MAX_VALUE_BYTES:
+        raise ValidationError(
+            f"value: has {len(text)} bytes of JSON, an entry has at most {contract.MAX_VALUE_BYTES}",
+            code="value_too_large",
+            hint="split it over several keys, or keep it in a table and its id here",
+        )
     return text
+
+
+def _refuse_too_large(byte_count: int) -> None:
+    if byte_count > contract.MAX_ANSWER_BYTES:
+        raise ValidationError(
+            f"the values are more than {contract.MAX_ANSWER_BYTES >> 20} MiB together",
+            code="answer_too_large",
+            hint="ask for fewer keys at once",
+        )
 
 
 def _found(stored: bytes | None) -> RawJson:
@@ -132,8 +147,14 @@ async def get_value(ctx: Context, request: contract.GetRequest) -> RawJson:
 async def get_many(ctx: Context, request: contract.MgetRequest) -> RawJson:
     """Read several values, in the order asked for."""
     names = [_name(ctx, entry) for entry in request.keys]
-    stored = await ctx.resources.redis.get_many(names, [entry.logical_path for entry in request.keys])
-    return RawJson.of(b'{"results":[%b]}' % b",".join(map(_found, stored)))
+    abouts = {name: entry.logical_path for name, entry in zip(names, request.keys, strict=True)}
+    redis = ctx.resources.redis
+    # So few are within the limit, whatever is in them. A key that is asked for twice is read once and answered twice.
+    if len(names) * contract.MAX_VALUE_BYTES > contract.MAX_ANSWER_BYTES:
+        sizes = await redis.each("STRLEN", abouts)
+        _refuse_too_large(sum(sizes[name] for name in names))
+    stored = await redis.each("GET", abouts)
+    return RawJson.of(b'{"results":[%b]}' % b",".join(_found(stored[name]) for name in names))
 
 
 @handlers(contract.DELETE)
@@ -199,12 +220,20 @@ async def get_field(ctx: Context, request: contract.FieldRequest) -> RawJson:
 @handlers(contract.HGETALL)
 async def get_fields(ctx: Context, request: contract.Entry) -> RawJson:
     """Read all fields of a hash."""
-    stored: dict[bytes, bytes] = await ctx.resources.redis.execute(
-        "HGETALL", _name(ctx, request), about=request.logical_path
+    limits = (contract.MAX_FIELDS, contract.MAX_ANSWER_BYTES)
+    stored: list[bytes] | int = await ctx.resources.redis.run(
+        "hgetall", [_name(ctx, request)], limits, about=request.logical_path
     )
+    if isinstance(stored, int):
+        raise ValidationError(
+            f"entry {request.logical_path!r} has more than {limits[0]} fields, or {limits[1] >> 20} MiB of them",
+            code="answer_too_large",
+            hint="read single fields with hget, and spread large hashes over several keys",
+        )
     if not stored:
         return _MISSING
-    fields = b",".join(b"%b:%b" % (to_json(field.decode()), value) for field, value in stored.items())
+    pairs = zip(stored[::2], stored[1::2], strict=True)
+    fields = b",".join(b"%b:%b" % (to_json(field.decode()), value) for field, value in pairs)
     return RawJson.of(b'{"found":true,"fields":{%b}}' % fields)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, cast
@@ -145,19 +145,24 @@ class RedisEngine:
         except _FAILURES as error:
             raise await self._failure(error, about) from error
 
-    async def get_many(self, keys: Sequence[str], about: Sequence[str]) -> list[bytes | None]:
-        """Read plain values in one round trip (one a node in a cluster); `about` names the keys in errors."""
+    async def each(self, command: str, abouts: Mapping[str, str]) -> dict[str, Any]:
+        """Run a command on each key in one round trip (one a node in a cluster).
+
+        Args:
+            command: of one key, which only reads.
+            abouts: the keys, with their names in errors.
+        """
         pipeline: Any = self.client.pipeline(transaction=False)
-        for key in keys:
-            pipeline.execute_command("GET", key)
+        for key in abouts:
+            pipeline.execute_command(command, key)
         try:
             results: list[Any] = await pipeline.execute(raise_on_error=False)
         except _FAILURES as error:
             raise await self._failure(error) from error
-        for name, result in zip(about, results, strict=True):
+        for name, result in zip(abouts.values(), results, strict=True):
             if isinstance(result, Exception):
                 raise await self._failure(result, name) from result
-        return results
+        return dict(zip(abouts, results, strict=True))
 
     async def scan(self, pattern: str, position: int, count: int) -> tuple[int, list[bytes]]:
         """Visit about `count` keys; position 0 starts, and a returned 0 ends.

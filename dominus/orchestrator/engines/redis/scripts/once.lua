@@ -1,5 +1,5 @@
--- Before every other script of this folder. A write that carries an idempotency key happens once: its outcome lies in
--- the record, the last of KEYS, and a repeat gets it.
+-- Before the other scripts of this folder, `sandbox` aside. A write that carries an idempotency key happens once: its
+-- outcome lies in the record, the last of KEYS, and a repeat gets it.
 -- ARGV[1]: the fingerprint of the request, '' when it carries no key and there is no record
 -- ARGV[2]: seconds that a record lives
 -- Returns the outcome, or nil when the record is of another request.
