@@ -14,7 +14,19 @@ from typing import Any
 
 import pytest
 import redis
-from test_cli import Running, dev, is_closed, made_home, make_certificate, remote, run, serve, until
+from test_cli import (
+    REDIS_PASSWORD,
+    Running,
+    dev,
+    is_closed,
+    made_home,
+    make_certificate,
+    remote,
+    run,
+    serve,
+    until,
+)
+from test_redis_engines import RedisServer
 
 from dominus.contract.handshake import encode_hello, encode_published_hello, read_reply
 
@@ -121,6 +133,41 @@ def test_a_session_of_redis_may_not_administer_it_and_works_after_redis_forgot_i
             assert pings(connection)
         assert admin.acl_deluser(*made) == 1
         assert running.end() == 0
+
+
+def test_a_redis_without_a_password_has_no_sessions_and_says_so_until_it_has_one(
+    remote: dict[str, str], tmp_path: Path
+) -> None:
+    open_redis = RedisServer(tmp_path)
+    open_redis.start()
+    try:
+        env = {**remote, "DOMINUS_REDIS_URL": open_redis.url, "DOMINUS_GATEWAY_PORT": "0"}
+        with serve(tmp_path, **env) as running:
+            assert "requirepass" in running.errors.read_text()
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                session(running)
+            with caught.value as answer:
+                said = json.load(answer)
+                assert (answer.code, said["code"]) == (503, "redis_unprotected")
+                assert "requirepass" in said["hint"]
+            # The others have theirs, and the cache works.
+            assert session(running, "postgres")[0]
+            minted = post(running, "/api/warden/mint", running.token, {"method": "auth.self"})["data"]
+            assert post(
+                running,
+                "/api/whisperer/set",
+                minted["access_token"],
+                {"logical_path": "k", "value": 1, "ttl_seconds": 60},
+            )["data"]["stored"]
+            with contextlib.closing(open_redis.admin()) as admin:
+                admin.execute_command("ACL SETUSER", "default", f">{REDIS_PASSWORD}")
+                # Connections from before keep their user; new ones of the orchestrator would need the password.
+                token, place = session(running)
+                with connected(token, place["port"]) as connection:
+                    assert pings(connection)
+            assert running.end() == 0
+    finally:
+        open_redis.kill()
 
 
 def test_serve_has_no_gateway_unless_a_port_is_named(remote: dict[str, str], tmp_path: Path) -> None:
