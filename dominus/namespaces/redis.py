@@ -32,7 +32,11 @@ class Redis(Namespace):
         *,
         timeout: float | None = None,
     ) -> bool:
-        """Store any JSON value for `ttl` seconds. Returns true."""
+        """Store any JSON value of up to 1 MiB for `ttl` seconds. Returns true.
+
+        Raises:
+            ValidationError: the value is no JSON, or larger (code `value_too_large`).
+        """
         request = contract.SetRequest(
             logical_path=key, value=wire_value(value), ttl_seconds=ttl, category=category
         )
@@ -113,7 +117,8 @@ class Redis(Namespace):
         A key is text, or `{"key": ..., "category": ...}`.
 
         Raises:
-            ValidationError: more than 100 keys.
+            ValidationError: more than 100 keys, or more than 16 MiB of values (code `answer_too_large`; a key that is
+                named twice counts twice).
         """
         entries = [_entry(key, category) for key in as_list(keys, "keys")]
         if not entries:
@@ -168,7 +173,11 @@ class Redis(Namespace):
         *,
         timeout: float | None = None,
     ) -> bool:
-        """Set a field of a hash, which then lives `ttl` seconds more; true exactly when the field is new."""
+        """Set a field of a hash, which then lives `ttl` seconds more; true exactly when the field is new.
+
+        Raises:
+            ValidationError: the value is no JSON, or larger than 1 MiB (code `value_too_large`).
+        """
         request = contract.HsetRequest(
             logical_path=key, field=field, value=wire_value(value), ttl_seconds=ttl, category=category
         )
@@ -191,7 +200,11 @@ class Redis(Namespace):
     async def hgetall(
         self, key: str, category: str | None = None, *, timeout: float | None = None
     ) -> dict[str, Any]:
-        """Return all fields of a hash; empty when there is no such hash."""
+        """Return all fields of a hash; empty when there is no such hash.
+
+        Raises:
+            ValidationError: more than 10,000 fields, or 16 MiB of them (code `answer_too_large`).
+        """
         request = contract.Entry(logical_path=key, category=category)
         found = await self._call(contract.HGETALL, request, timeout=timeout)
         return found.get("fields") or {}
