@@ -22,6 +22,7 @@ from dominus import Dominus
 CALLS = 6_000
 SYNC_CALLS = 6_000
 COPY_BYTES = 100_000_000
+REDIS_PASSWORD = "of-the-benchmark"
 CHUNK = b"x" * 65_535 + b"\n"
 
 
@@ -30,6 +31,7 @@ def _redis_server() -> Iterator[int]:
     with tempfile.TemporaryDirectory(prefix="dominus-bench-") as folder:
         port = _free_port()
         command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        command += ["--requirepass", REDIS_PASSWORD]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             try:
                 yield port
@@ -90,10 +92,12 @@ async def run(arguments: argparse.Namespace) -> None:
     found: Rates = {}
     with (
         _redis_server() as port,
-        dev(DOMINUS_REDIS_URL=f"redis://127.0.0.1:{port}", DOMINUS_GATEWAY_PORT="0") as server,
+        dev(
+            DOMINUS_REDIS_URL=f"redis://:{REDIS_PASSWORD}@127.0.0.1:{port}", DOMINUS_GATEWAY_PORT="0"
+        ) as server,
     ):
-        plain = redis.asyncio.Redis(port=port, decode_responses=True)
-        plain_sync = redis.Redis(port=port, decode_responses=True)
+        plain = redis.asyncio.Redis(port=port, password=REDIS_PASSWORD, decode_responses=True)
+        plain_sync = redis.Redis(port=port, password=REDIS_PASSWORD, decode_responses=True)
         direct = await asyncpg.connect(server.dsn)
         direct_sync = psycopg.connect(server.dsn, autocommit=True)
         client = Dominus(server.url, server.token)

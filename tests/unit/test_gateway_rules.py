@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fnmatch
 import ssl
 
 import pytest
 
 from dominus.errors import ValidationError
 from dominus.orchestrator.gateway.limits import Admission, Limits, Quiet, why_end
+from dominus.orchestrator.gateway.logins import redis as redis_logins
 from dominus.orchestrator.gateway.upstream.connection import RedisLogin, TcpAddress, UnixAddress
 from dominus.orchestrator.gateway.upstream.postgres_tls import PostgresAddress, tls_of
 from dominus.orchestrator.gateway.upstream.targets import Target, builtin_targets, parse_targets
+from dominus.orchestrator.services import redis as service
 
 LIMITS = Limits(idle=100, half_closed=20, linger=10, max_lifetime=1000, connections=3, per_principal=2)
 
@@ -167,3 +170,19 @@ def test_admission_counts_by_subject_and_in_all() -> None:
     admission.leave("a")
     assert admission.why_not("a") is None
     assert admission.count == 2
+
+
+def test_the_names_of_the_orchestrator_in_redis_are_none_of_a_sessions() -> None:
+    globs = list(redis_logins._patterns_beside(*redis_logins.OWN_PREFIXES))
+
+    def is_a_sessions(name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, glob.replace("[^", "[!")) for glob in globs)
+
+    for space in (service._ENTRY, service._LOCK, service._FENCE, service._ONCE):
+        for rest in ("", "{", "{shop:production::k}", "\n"):
+            assert not is_a_sessions(space + rest)
+    for start in range(len("dominus")):
+        assert is_a_sessions("dominus"[: start + 1])
+        assert is_a_sessions("dominus"[:start] + "_" + "dominus:"[start:])
+    for name in ("x", "dominus_app:1", "dominusx", "Dominus:x", "app:dominus:x", " dominus:", "\xff"):
+        assert is_a_sessions(name)
