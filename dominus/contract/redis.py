@@ -239,12 +239,21 @@ class LockRelease(Entry):
 
 
 redis = Service("redis", "/api/whisperer")
-SET = redis.write("set", SetRequest, Stored, "Store a JSON value.")
+SET = redis.write("set", SetRequest, Stored, "Store a JSON value.", errors=("value_too_large",))
 GET = redis.read("get", GetRequest, Found, "Read a value.", errors=CACHED)
 DELETE = redis.write("delete", DeleteRequest, Deleted, "Delete an entry.")
 LIST = redis.read("list", ListRequest, KeyPage, "List keys, a page at a time.", list_key="keys")
-MGET = redis.read("mget", MgetRequest, FoundMany, "Read up to 100 values.", list_key="results", errors=CACHED)
-SETNX = redis.write("setnx", SetnxRequest, Acquired, "Store a value where nothing is.", errors=CACHED)
+MGET = redis.read(
+    "mget",
+    MgetRequest,
+    FoundMany,
+    "Read up to 100 values.",
+    list_key="results",
+    errors=(*CACHED, "answer_too_large"),
+)
+SETNX = redis.write(
+    "setnx", SetnxRequest, Acquired, "Store a value where nothing is.", errors=(*CACHED, "value_too_large")
+)
 INCR = redis.write(
     "incr",
     IncrRequest,
@@ -252,9 +261,13 @@ INCR = redis.write(
     "Add to a counter.",
     errors=(*CACHED, "not_an_integer", "out_of_range"),
 )
-HSET = redis.write("hset", HsetRequest, FieldSet, "Set a field of a hash.", errors=CACHED)
+HSET = redis.write(
+    "hset", HsetRequest, FieldSet, "Set a field of a hash.", errors=(*CACHED, "value_too_large")
+)
 HGET = redis.read("hget", FieldRequest, Found, "Read a field of a hash.", errors=CACHED)
-HGETALL = redis.read("hgetall", Entry, Fields, "Read all fields of a hash.", errors=CACHED)
+HGETALL = redis.read(
+    "hgetall", Entry, Fields, "Read all fields of a hash.", errors=(*CACHED, "answer_too_large")
+)
 HDEL = redis.write("hdel", FieldRequest, Deleted, "Delete a field of a hash.", errors=CACHED)
 EXPIRE = redis.write("expire", ExpireRequest, Expiring, "Give an entry a new life.")
 TTL = redis.read("ttl", Entry, TimeToLive, "How long an entry still lives.")

@@ -103,7 +103,7 @@ SESSION_TOKEN = sessions.read(
     "Mint a token for the gateway; needs the target's scope.",
     path="session",
     scope=None,
-    errors=("unknown_target", "no_gateway"),
+    errors=("unknown_target", "no_gateway", "credentials_unavailable", "redis_unprotected"),
 )
 
 
@@ -130,7 +130,10 @@ CREDENTIALS = sessions.read(
     retry=Retry.NEVER,
     auth=Auth.SESSION,
     is_plain=True,
-    errors=("unknown_target", "unknown_database", "credentials_unavailable", "too_many_logins", "no_gateway"),
+    errors=(
+        *("unknown_target", "unknown_database", "credentials_unavailable", "redis_unprotected"),
+        *("too_many_logins", "no_gateway"),
+    ),
 )
 
 
