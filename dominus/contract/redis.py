@@ -242,6 +242,7 @@ redis = Service("redis", "/api/whisperer")
 SET = redis.write("set", SetRequest, Stored, "Store a JSON value.", errors=("value_too_large",))
 GET = redis.read("get", GetRequest, Found, "Read a value.", errors=CACHED)
 DELETE = redis.write("delete", DeleteRequest, Deleted, "Delete an entry.")
+GETDEL = redis.write("getdel", Entry, Found, "Read a value and delete it.", errors=CACHED)
 LIST = redis.read("list", ListRequest, KeyPage, "List keys, a page at a time.", list_key="keys")
 MGET = redis.read(
     "mget",

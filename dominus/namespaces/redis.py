@@ -73,6 +73,32 @@ class Redis(Namespace):
         request = contract.DeleteRequest(logical_path=key, category=category)
         return (await self._call(contract.DELETE, request, timeout=timeout))["deleted"]
 
+    async def getdel(
+        self,
+        key: str,
+        category: str | None = None,
+        *,
+        default: Any = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Return a value and delete it, in one step: of several callers exactly one gets it.
+
+        Args:
+            key: its name.
+            category: its category.
+            default: what a missing entry gives.
+            timeout: seconds for the whole call.
+
+        Raises:
+            ConflictError: the entry is a hash (code `wrong_type`).
+
+        Example:
+            code = await dominus.redis.getdel("login-code:ada")
+        """
+        request = contract.Entry(logical_path=key, category=category)
+        found = await self._call(contract.GETDEL, request, timeout=timeout)
+        return found.get("value") if found["found"] else default
+
     async def list(
         self,
         prefix: str | None = None,

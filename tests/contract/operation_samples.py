@@ -214,6 +214,7 @@ SAMPLES: Mapping[str, Sample] = {
     "redis.set": Sample(expected=True, read=of("stored")),
     "redis.get": Sample({"ü": [1.5, "x"]}, of("value"), stored({"ü": [1.5, "x"]})),
     "redis.delete": Sample(expected=True, read=of("deleted"), before=stored(1)),
+    "redis.getdel": Sample({"n": 1}, of("value"), stored({"n": 1})),
     "redis.list": Sample({"keys": ["user:_TAG42"], "count": 1, "cursor": None}, before=stored(1)),
     "redis.mget": Sample(
         ["v", None], lambda data: [item.get("value") for item in data["results"]], stored("v")

@@ -515,6 +515,20 @@ async def test_one_owner_holds_a_lock_and_fences_grow(call: Caller) -> None:
     assert fences == sorted(set(fences))
 
 
+async def test_getdel_gives_a_value_to_one_caller_and_a_repeat_gets_it_again(call: Caller) -> None:
+    await call(w.SET, "k", value={"n": 1})
+    answers = await asyncio.gather(*(call.once(f"g-{n}")(w.GETDEL, "k") for n in range(5)))
+    assert sorted(answers, key=str) == [{"found": False}] * 4 + [{"found": True, "value": {"n": 1}}]
+    winner = answers.index({"found": True, "value": {"n": 1}})
+    await call(w.SET, "k", value=2)
+    assert await call.once(f"g-{winner}")(w.GETDEL, "k") == {"found": True, "value": {"n": 1}}
+    assert await call(w.GETDEL, "k") == {"found": True, "value": 2}
+    await call(w.HSET, "h", field="f", value=1)
+    with pytest.raises(ConflictError) as caught:
+        await call(w.GETDEL, "h")
+    assert caught.value.code == "wrong_type"
+
+
 async def test_of_many_that_ask_at_once_one_gets_the_lock(call: Caller) -> None:
     grants = await asyncio.gather(*(call(w.ACQUIRE_LOCK, "job", owner=f"owner-{n:03}") for n in range(40)))
     assert sum(grant["acquired"] for grant in grants) == 1

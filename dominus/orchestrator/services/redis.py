@@ -163,6 +163,13 @@ async def delete_entry(ctx: Context, request: contract.Entry) -> contract.Delete
     return {"deleted": await _once(ctx, "delete", request) == b"1"}
 
 
+@handlers(contract.GETDEL)
+async def take_value(ctx: Context, request: contract.Entry) -> RawJson:
+    """Read a value and delete it: of several callers one gets it."""
+    outcome = await _once(ctx, "getdel", request)
+    return _found(outcome[1:] if outcome[:1] == b"1" else None)
+
+
 @handlers(contract.SETNX)
 async def set_if_absent(ctx: Context, request: contract.SetnxRequest) -> RawJson:
     """Store a value where nothing is."""
