@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from dominus.contract import operations
@@ -18,7 +18,7 @@ from dominus.contract.envelope import failure
 from dominus.contract.kinds import Auth
 from dominus.errors import AuthorizationError, DominusError
 from dominus.orchestrator.handlers.resources import Resources
-from dominus.orchestrator.http import openapi
+from dominus.orchestrator.http import docs_page
 from dominus.orchestrator.http.body import Receive
 from dominus.orchestrator.http.dispatch import Dispatcher
 from dominus.orchestrator.http.exchange import Exchange, Scope, Send
@@ -48,8 +48,7 @@ class Orchestrator:
         self._pages = Starlette(
             routes=[
                 Route("/", _home),
-                Route("/docs", _docs),
-                Route("/openapi.json", _openapi),
+                *docs_page.routes(),
                 Route("/metrics", self._show_metrics),
             ],
             lifespan=self._lifespan,
@@ -147,11 +146,3 @@ async def _maintain(resources: Resources) -> None:
 
 async def _home(_request: HttpRequest) -> Response:
     return RedirectResponse("/docs")
-
-
-async def _docs(_request: HttpRequest) -> Response:
-    return HTMLResponse(openapi.page())
-
-
-async def _openapi(_request: HttpRequest) -> Response:
-    return JSONResponse(openapi.document())
