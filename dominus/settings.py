@@ -21,7 +21,7 @@ EMBEDDED = "embedded"
 MIN_TOKEN_LENGTH = 32
 """What the servers of the published client give out at least."""
 _HOW = (
-    "on a laptop run `dominus dev` and type the two export lines it shows, "
+    "on a laptop run `dominus dev` and paste the two export lines that it prints, "
     "or set DOMINUS_URL=embedded for an orchestrator inside this process"
 )
 # urlsplit drops line ends and keeps blanks; a query, a fragment or a user have no place in a base URL.

@@ -151,7 +151,7 @@ def call(
 
 @app.command()
 def doctor() -> None:
-    """Say what is set, what answers, what is wrong and how to mend it."""
+    """Say what is set, what answers, what is wrong and how to fix it."""
     with reported():
         from dominus.cli.doctor import run_doctor
 

@@ -127,8 +127,8 @@ def _show_next(console: Console, home: Path | None) -> None:
     console.print()
     console.print(Text("Next", style="bold cyan"))
     lines = [
-        "  dominus dev            an orchestrator for your programs; type its two export",
-        "                         lines, and docs/examples/quickstart.py runs",
+        "  dominus dev            an orchestrator for your programs; paste its two export",
+        "                         lines elsewhere, and run docs/examples/quickstart.py",
         "  dominus call --list    every operation, from the shell",
         "  README.md              the guide; LLM-GUIDE.md is the one for language models",
     ]

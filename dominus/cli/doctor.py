@@ -1,4 +1,4 @@
-"""`dominus doctor`: what is set, what answers, what is wrong and how to mend it."""
+"""`dominus doctor`: what is set, what answers, what is wrong and how to fix it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Finding:
     verdict: Verdict
     subject: str
     text: str
-    mend: str | None = None
+    fix: str | None = None
 
 
 def run_doctor() -> int:
@@ -70,8 +70,8 @@ def run_doctor() -> int:
 def _show(finding: Finding) -> None:
     word, colour = finding.verdict.value
     typer.echo(f"{typer.style(f'{word:<5}', fg=colour, bold=True)}  {finding.subject:<13} {finding.text}")
-    if finding.mend:
-        typer.echo(f"{'':<21}-> {finding.mend}")
+    if finding.fix:
+        typer.echo(f"{'':<21}-> {finding.fix}")
 
 
 def _examine() -> Iterator[Finding]:
@@ -198,8 +198,8 @@ async def _ask(settings: Settings) -> list[Finding]:
             response = await client.get(f"{url}/api/health")
     except (httpx.HTTPError, OSError) as error:
         reason = str(error) or type(error).__name__
-        mend = "is it running (`dominus dev`), and is DOMINUS_URL right?"
-        return [Finding(Verdict.WRONG, "server", f"{url} does not answer: {reason}", mend)]
+        fix = "is it running (`dominus dev`), and is DOMINUS_URL right?"
+        return [Finding(Verdict.WRONG, "server", f"{url} does not answer: {reason}", fix)]
     took = (time.perf_counter() - began) * 1000
     findings = judge_answer(response, took, time.time())
     if not any(finding.verdict is Verdict.WRONG for finding in findings if finding.subject == "server"):
@@ -267,5 +267,5 @@ async def _try_token() -> Finding:
     return Finding(Verdict.OK, "token", f"accepted, {took:.0f} ms with the mint")
 
 
-def _wrong(subject: str, error: DominusError, mend: str | None = None) -> Finding:
-    return Finding(Verdict.WRONG, subject, error.message, error.hint or mend)
+def _wrong(subject: str, error: DominusError, fix: str | None = None) -> Finding:
+    return Finding(Verdict.WRONG, subject, error.message, error.hint or fix)

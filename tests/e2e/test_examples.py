@@ -205,7 +205,27 @@ async def test_the_web_example_answers_503_when_the_orchestrator_is_away(
         await dominus.aclose()
 
 
-@pytest.mark.parametrize("document", [ROOT / "CHANGELOG.md", *DOCUMENTS], ids=lambda path: path.name)
+OTHERS = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
+
+
+@pytest.mark.parametrize("document", [*OTHERS, *DOCUMENTS], ids=lambda path: path.name)
 def test_the_links_of_a_document_lead_to_files(document: Path) -> None:
-    targets = re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8"))
-    assert [target for target in targets if not (document.parent / target).exists()] == []
+    links = re.findall(r"\]\(([^):]+)\)", document.read_text(encoding="utf-8"))
+    targets = [
+        (document.parent / file if file else document, anchor) for file, _, anchor in map(_split, links)
+    ]
+    assert [str(target) for target, _ in targets if not target.exists()] == []
+    assert [anchor for target, anchor in targets if anchor and anchor not in _anchors(target)] == []
+
+
+def _split(link: str) -> tuple[str, str, str]:
+    return link.partition("#")
+
+
+def _anchors(document: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") < 150

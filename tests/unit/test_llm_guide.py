@@ -94,20 +94,19 @@ def test_the_guide_names_every_operation_that_is_callable_by_name() -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("document", ["LLM-GUIDE.md", "docs/errors.md", "README.md"])
+@pytest.mark.parametrize("document", ["LLM-GUIDE.md", "docs/errors.md"])
 def test_every_error_is_documented(document: str) -> None:
     errors = [name for name in package.__all__ if name.endswith("Error")]
     assert [name for name in errors if name not in _text(document)] == []
 
 
-def test_the_readme_lists_every_setting_of_the_client() -> None:
+def test_the_documents_list_every_setting_of_the_client() -> None:
     named = {"project": "CB_PROJECT_SLUG", "environment": "CB_ENVIRONMENT"}
     wanted = {named.get(name, f"DOMINUS_{name.upper()}") for name in Settings.model_fields}
-    assert {name for name in wanted if f"`{name}`" not in _text("README.md")} == set()
+    assert {name for name in wanted if f"`{name}`" not in _text("docs/settings.md")} == set()
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/operations.md"])
-def test_the_documents_list_every_setting_of_the_server(document: str) -> None:
+def test_the_documents_list_every_setting_of_the_server() -> None:
     # DOMINUS_IS_DURABLE is for tests of the embedded PostgreSQL alone.
     wanted = {f"DOMINUS_{name.upper()}" for name in ServerSettings.model_fields} - {"DOMINUS_IS_DURABLE"}
-    assert {name for name in wanted if f"`{name}`" not in _text(document)} == set()
+    assert {name for name in wanted if f"`{name}`" not in _text("docs/operations.md")} == set()
