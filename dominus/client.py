@@ -52,6 +52,12 @@ class Dominus:
         transport: any httpx.AsyncBaseTransport, for tests and special networks.
         on_cold_start: called before each try while a server starts.
         clock: time itself, for tests.
+
+    Example:
+        ```python
+        async with Dominus(url=os.environ["DOMINUS_URL"], token=os.environ["DOMINUS_TOKEN"], timeout=10) as client:
+            await client.health.ping()
+        ```
     """
 
     def __init__(
@@ -135,8 +141,18 @@ class Dominus:
     async def get(self, key: str, default: Any = MISSING, *, timeout: float | None = None) -> Any:
         """Return a secret's value: `dominus.secrets.get`.
 
+        Args:
+            key: 1 to 256 characters.
+            default: returned when there is no such secret, instead of NotFoundError.
+            timeout: seconds for the whole call; the client's without it.
+
         Raises:
             NotFoundError: there is no such secret and no default.
+
+        Example:
+            ```python
+            password = await dominus.get("SMTP_PASSWORD")
+            ```
         """
         if default is MISSING:
             return await self.secrets.get(key, timeout=timeout)
@@ -145,14 +161,35 @@ class Dominus:
     async def upsert(
         self, key: str, value: Any, comment: str | None = None, *, timeout: float | None = None
     ) -> SecretStored:
-        """Store a secret: `dominus.secrets.upsert`."""
+        """Store a secret: `dominus.secrets.upsert`.
+
+        Args:
+            key: 1 to 256 characters.
+            value: text, or any JSON value up to 1 MiB.
+            comment: up to 1,000 characters.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            await dominus.upsert("SMTP_HOST", "smtp.example.com", comment="moved")
+            ```
+        """
         return await self.secrets.upsert(key, value, comment, timeout=timeout)
 
     async def __call__(self, name: str, /, **params: Any) -> Any:
         """Call an operation by its name: `await dominus("secrets.get", key="K")`.
 
+        Args:
+            name: that of the method, such as `redis.set`; `dominus call --list` shows them all.
+            **params: the arguments of that method.
+
         Raises:
             ValidationError: there is no such operation (the message suggests the nearest), or a parameter is wrong.
+
+        Example:
+            ```python
+            await dominus("redis.set", key="greeting", value="hello", ttl=60)
+            ```
         """
         from dominus.names import call_by_name
 
@@ -161,8 +198,17 @@ class Dominus:
     def as_user(self, user_token: str) -> Dominus:
         """Return a light view of this client that sends a user's token instead of the service's.
 
+        Args:
+            user_token: a JWT, without `Bearer`. Make a view for each request; it shares the connections.
+
         Raises:
             AuthenticationError: the token is empty; a missing session must not become the service.
+
+        Example:
+            ```python
+            minted = await dominus.auth.mint_jwt("ada", scope=["db:read"])
+            found = await dominus.as_user(minted["access_token"]).db.query("people", filters={"name": "Ada"})
+            ```
         """
         is_text = isinstance(user_token, str)  # pyright: ignore[reportUnnecessaryIsInstance]
         if not is_text or not _TOKEN.fullmatch(user_token):
@@ -176,17 +222,44 @@ class Dominus:
         return view
 
     def deadline(self, seconds: float) -> contextlib.AbstractContextManager[None]:
-        """Bound all calls of a block together: `with dominus.deadline(2.0): ...`."""
+        """Bound all calls of a block together: `with dominus.deadline(2.0): ...`.
+
+        Args:
+            seconds: for the whole block, more than 0. Blocks nest; the earliest end counts.
+
+        Raises:
+            DominusTimeoutError: from the call that is running when the time is over.
+
+        Example:
+            ```python
+            with dominus.deadline(2.0):
+                await dominus.redis.incr("visits:ada")
+                await dominus.db.query("people", limit=10)
+            ```
+        """
         from dominus.transport.deadline import deadline
 
         return deadline(seconds, self._caller.core.clock.monotonic)
 
     def stats(self) -> Stats:
-        """Return calls, attempts, retries, mints, cache hits, the retry budget left and the breakers' states."""
+        """Return calls, attempts, retries, mints, cache hits, the retry budget left and the breakers' states.
+
+        Example:
+            ```python
+            stats = dominus.stats()
+            print(stats["calls"], stats["retries"], stats["breakers"])
+            ```
+        """
         return self._caller.shared.stats()
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop. The client can be used again, with the settings read anew."""
+        """Close the connections of the running loop. The client can be used again, and then reads its settings again.
+
+        Example:
+            ```python
+            await dominus.aclose()  # at the end of a program, or of a web application's lifespan
+            ```
+        """
         await self._caller.core.aclose()
 
     async def __aenter__(self) -> Self:

@@ -49,8 +49,17 @@ def hash_password(password: str) -> str:
     byte 72 and confuses NUL bytes with the end, so a longer password, or one with a NUL, is hashed as
     base64(SHA-256(password)) and marked with the prefix `$dominus-sha256-v1`: every byte of it counts.
 
+    Args:
+        password: text of any length, not empty.
+
     Raises:
         ValidationError: the password is empty or not Unicode text.
+
+    Example:
+        ```python
+        hashed = crypto.hash_password("correct horse")
+        assert crypto.verify_password("correct horse", hashed)
+        ```
     """
     import bcrypt
 
@@ -67,8 +76,18 @@ def verify_password(password: str, hashed: str) -> bool:
     Other servers' hashes of passwords over 72 bytes were made of their first 72, and are verified so.
     The comparison takes the same time wherever the difference lies.
 
+    Args:
+        password: what the user gave.
+        hashed: what was stored.
+
     Raises:
         ValidationError: `hashed` is no hash that this function knows.
+
+    Example:
+        ```python
+        hashed = crypto.hash_password("correct horse")
+        assert not crypto.verify_password("battery staple", hashed)
+        ```
     """
     import bcrypt
 
@@ -89,12 +108,38 @@ def verify_password(password: str, hashed: str) -> bool:
 
 
 async def ahash_password(password: str) -> str:
-    """Do as `hash_password`, in a thread: the event loop goes on."""
+    """Do as `hash_password`, in a thread: the event loop goes on.
+
+    Args:
+        password: text of any length, not empty.
+
+    Raises:
+        ValidationError: the password is empty or not Unicode text.
+
+    Example:
+        ```python
+        hashed = await crypto.ahash_password("correct horse")
+        ```
+    """
     return await asyncio.to_thread(hash_password, password)
 
 
 async def averify_password(password: str, hashed: str) -> bool:
-    """Do as `verify_password`, in a thread: the event loop goes on."""
+    """Do as `verify_password`, in a thread: the event loop goes on.
+
+    Args:
+        password: what the user gave.
+        hashed: what was stored.
+
+    Raises:
+        ValidationError: `hashed` is no hash that this function knows.
+
+    Example:
+        ```python
+        hashed = await crypto.ahash_password("correct horse")
+        assert await crypto.averify_password("correct horse", hashed)
+        ```
+    """
     return await asyncio.to_thread(verify_password, password, hashed)
 
 
@@ -104,8 +149,17 @@ def hash_psk(psk: str) -> str:
     A fast hash is enough for a key that cannot be guessed (`generate_token`). A key of under 43 characters
     may be one that can, so it is hashed as a password is.
 
+    Args:
+        psk: the key, not empty.
+
     Raises:
         ValidationError: the key is empty or not Unicode text.
+
+    Example:
+        ```python
+        psk = crypto.generate_token()
+        assert crypto.verify_psk(psk, crypto.hash_psk(psk))
+        ```
     """
     raw = _encoded(psk, "PSK")
     if len(psk) < _HIGH_ENTROPY_LENGTH:
@@ -116,8 +170,18 @@ def hash_psk(psk: str) -> str:
 def verify_psk(psk: str, hashed: str) -> bool:
     """Return whether `hashed` was made of `psk`, by `hash_psk` or by any bcrypt. In constant time.
 
+    Args:
+        psk: what the caller gave.
+        hashed: what was stored.
+
     Raises:
         ValidationError: `hashed` is no hash that this function knows.
+
+    Example:
+        ```python
+        stored = crypto.hash_psk(crypto.generate_token())
+        assert not crypto.verify_psk(crypto.generate_token(), stored)
+        ```
     """
     if not _SHA256_HEX.fullmatch(hashed):
         return verify_password(psk, hashed)
@@ -131,8 +195,16 @@ def verify_psk(psk: str, hashed: str) -> bool:
 def generate_token(nbytes: int = 32) -> str:
     """Return random text that is safe in URLs: 43 characters for the default 32 bytes.
 
+    Args:
+        nbytes: how many random bytes, 16 or more.
+
     Raises:
         ValidationError: `nbytes` is under 16, which could be guessed.
+
+    Example:
+        ```python
+        assert len(crypto.generate_token()) == 43
+        ```
     """
     if nbytes < _MIN_TOKEN_BYTES:
         raise ValidationError(f"nbytes: {nbytes} random bytes can be guessed, use 16 or more")
@@ -144,6 +216,16 @@ class SecretBox:
 
     The key is HKDF-SHA256(secret) labelled with `purpose`, so boxes of other purposes cannot open what this
     one sealed; the cipher is AES-256-GCM. Nothing of the secret is kept, nor shown by `repr`.
+
+    Args:
+        secret: text that cannot be guessed, such as a pre-shared key; not empty.
+        purpose: a label that separates boxes of one secret.
+
+    Example:
+        ```python
+        box = crypto.SecretBox(crypto.generate_token(), "session-cookies")
+        assert box.open(box.seal(b"ada")) == b"ada"
+        ```
     """
 
     __slots__ = ("_cipher",)
@@ -158,7 +240,16 @@ class SecretBox:
         self._cipher = AESGCM(key)
 
     def seal(self, data: bytes) -> bytes:
-        """Encrypt. Equal data give different results."""
+        """Encrypt. Equal data give different results.
+
+        Args:
+            data: up to 2 GiB.
+
+        Example:
+            ```python
+            sealed = crypto.SecretBox(crypto.generate_token(), "cookies").seal(b"ada")
+            ```
+        """
         # Random, not counted: a fork would count on with the same numbers.
         nonce = os.urandom(_NONCE_BYTES)
         return nonce + self._cipher.encrypt(nonce, data, None)
@@ -166,8 +257,17 @@ class SecretBox:
     def open(self, sealed: bytes) -> bytes:
         """Decrypt what `seal` returned.
 
+        Args:
+            sealed: its result.
+
         Raises:
             ValidationError: it was changed, or sealed under another secret or for another purpose.
+
+        Example:
+            ```python
+            box = crypto.SecretBox(crypto.generate_token(), "cookies")
+            assert box.open(box.seal(b"ada")) == b"ada"
+            ```
         """
         from cryptography.exceptions import InvalidTag
 

@@ -32,7 +32,17 @@ class Auth(Namespace):
         self._fetched_at: float | None = None
 
     async def token(self, *, timeout: float | None = None) -> contract.MintedToken:
-        """Mint a service token of its own: `{"access_token", "token_type", "expires_in"}`. Calls need none of it."""
+        """Mint a service token for another program: `{"access_token", "token_type", "expires_in"}`.
+
+        Args:
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            minted = await dominus.auth.token()
+            headers = {"Authorization": f"Bearer {minted['access_token']}"}
+            ```
+        """
         return _minted(await self._call(contract.MINT, contract.MintRequest(), timeout=timeout))
 
     async def mint_jwt(
@@ -47,14 +57,21 @@ class Auth(Namespace):
         """Mint a token for a user: `{"access_token", "token_type", "expires_in"}`.
 
         Args:
-            user_id: becomes the token's subject.
+            user_id: becomes the token's subject; 1 to 256 characters.
             scope: scopes that this client has itself, such as `["db:read"]`; none without it.
             expires_in: seconds, 60 to 86,400.
-            system: kept in the token.
-            timeout: seconds for the whole call.
+            system: kept in the token; 1 to 64 characters.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             AuthorizationError: a scope that this client does not have.
+
+        Example:
+            ```python
+            minted = await dominus.auth.mint_jwt("ada", scope=["redis:read"], expires_in=900)
+            ada = dominus.as_user(minted["access_token"])
+            print(await ada.redis.get("greeting"))
+            ```
         """
         params = contract.MintForParams(
             user_id=user_id,
@@ -66,12 +83,32 @@ class Auth(Namespace):
         return _minted(answer)
 
     async def get_public_key(self, *, timeout: float | None = None) -> str:
-        """Return the current public key as PEM."""
+        """Return the current public key as PEM.
+
+        Args:
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            pem = await dominus.auth.get_public_key()
+            assert pem.startswith("-----BEGIN PUBLIC KEY-----")
+            ```
+        """
         answer = await self._call(contract.PUBLIC_KEY, contract.PublicKeyRequest(), timeout=timeout)
         return answer["public_key"]
 
     async def get_jwks(self, *, timeout: float | None = None) -> contract.KeySet:
-        """Return the JWK set (RFC 7517) that verifies this server's tokens."""
+        """Return the JWK set (RFC 7517) that verifies this server's tokens.
+
+        Args:
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            for key in (await dominus.auth.get_jwks())["keys"]:
+                print(key["kid"], key["alg"])
+            ```
+        """
         return await self._call(contract.KEY_SET, Empty(), timeout=timeout)
 
     async def validate_jwt(self, token: str, *, timeout: float | None = None) -> dict[str, Any]:
@@ -79,8 +116,19 @@ class Auth(Namespace):
 
         The keys are fetched once, and again when a token names an unknown one.
 
+        Args:
+            token: a JWT, without `Bearer`. Service tokens are valid, too: a login checks `claims["use"] == "user"`.
+            timeout: seconds for fetching the keys; the client's without it.
+
         Raises:
             AuthenticationError: it is malformed, expired, or not signed by this server.
+
+        Example:
+            ```python
+            minted = await dominus.auth.mint_jwt("ada", scope=["db:read"])
+            claims = await dominus.auth.validate_jwt(minted["access_token"])
+            assert (claims["sub"], claims["use"], claims["scopes"]) == ("ada", "user", ["db:read"])
+            ```
         """
         try:
             header = jwt.get_unverified_header(token)

@@ -48,13 +48,36 @@ class Db(Namespace):
     """
 
     async def schemas(self, *, timeout: float | None = None) -> list[str]:
-        """List the schemas, without the system's own."""
+        """List the schemas, without the system's own.
+
+        Args:
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            assert "public" in await dominus.db.schemas()
+            ```
+        """
         return (await self._call(contract.SCHEMAS, Empty(), timeout=timeout))["schemas"]
 
     async def tables(
         self, schema: str = "public", *, timeout: float | None = None
     ) -> list[contract.TableInfo]:
-        """List the tables and views of a schema: dicts with `table_name`, `schema_name`, `type`."""
+        """List the tables and views of a schema: dicts with `table_name`, `schema_name`, `type`.
+
+        Args:
+            schema: which schema.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            NotFoundError: there is no such schema.
+
+        Example:
+            ```python
+            for table in await dominus.db.tables():
+                print(table["table_name"], table["type"])
+            ```
+        """
         return (await self._call(contract.TABLES, contract.TablesRequest(schema_=schema), timeout=timeout))[
             "tables"
         ]
@@ -65,6 +88,19 @@ class Db(Namespace):
         """List the columns of a table.
 
         Each is a dict with `column_name`, `data_type`, `is_nullable`, `is_primary_key` and `default` (SQL text).
+
+        Args:
+            table: a table or view.
+            schema: where it is.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            NotFoundError: there is no such table or schema.
+
+        Example:
+            ```python
+            names = [column["column_name"] for column in await dominus.db.columns("people")]
+            ```
         """
         request = contract.TableRequest(schema_=schema, table=table)
         return (await self._call(contract.COLUMNS, request, timeout=timeout))["columns"]
@@ -137,11 +173,22 @@ class Db(Namespace):
             columns: only these.
             total: count all matches; turn it off where the number is not needed.
             model: a pydantic model that the rows become.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: there is no such table or schema.
             ValidationError: there is no such column, or a value does not fit its type.
+
+        Example:
+            ```python
+            found = await dominus.db.query(
+                "people",
+                filters={"age": {"gte": 18}, "city": ["Oslo", "Bergen"]},
+                sort_by="name",
+                limit=50,
+            )
+            print(found["total"], [row["name"] for row in found["rows"]])
+            ```
         """
         check_model(model)
         request = contract.QueryRequest(
@@ -181,7 +228,30 @@ class Db(Namespace):
     ) -> contract.RowPage:
         """Read the rows after `cursor` in key order: `{"items", "cursor"}`; a None cursor ends the walk.
 
-        What `iterate` is made of; for endpoints that hand a cursor to their own callers. Arguments as there.
+        What `iterate` is made of; for endpoints that hand a cursor to their own callers.
+
+        Args:
+            table: a table.
+            schema: where it is.
+            filters: `{column: value}`, as for `query`.
+            by: the columns that order the walk; the primary key without it.
+            descending: walk from the greatest key.
+            columns: only these.
+            page_size: rows of this page, 1 to 10,000.
+            cursor: that of the page before, with the same table, filters and order; the first page without it.
+            reason: why, for secure tables.
+            actor: who, for secure tables.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            ValidationError: the cursor is not one of this walk, or the table has no key to order by.
+
+        Example:
+            ```python
+            page = await dominus.db.page("people", page_size=2)
+            while page["cursor"] is not None:
+                page = await dominus.db.page("people", page_size=2, cursor=page["cursor"])
+            ```
         """
         names = _names(by, "by")
         request = contract.PageRequest(
@@ -258,10 +328,16 @@ class Db(Namespace):
             reason: why, for secure tables.
             actor: who, for secure tables.
             model: a pydantic model that the rows become.
-            timeout: seconds for each page.
+            timeout: seconds for each page; the client's without it.
 
         Raises:
             ValidationError: the table has no primary key and `by` is not given.
+
+        Example:
+            ```python
+            async for person in dominus.db.iterate("people", filters={"city": "Oslo"}, page_size=1000):
+                print(person["name"])
+            ```
         """
         check_model(model)
         cursor: str | None = None
@@ -309,11 +385,18 @@ class Db(Namespace):
             actor: who, for secure tables.
             on_conflict: `ignore` keeps and returns the row that is there, `update` overwrites the given columns.
             conflict_columns: whose uniqueness counts; the primary key without it.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             ConflictError: a unique column has this value already, or a referenced row is missing.
             ValidationError: there is no such column, or a value does not fit its type.
+
+        Example:
+            ```python
+            person = await dominus.db.insert("people", {"name": "Edda", "city": "Oslo"})
+            print(person["id"])
+            await dominus.db.insert("people", {"id": person["id"], "city": "Bergen"}, on_conflict="update")
+            ```
         """
         names = _names(conflict_columns, "conflict_columns")
         request = contract.InsertRequest(
@@ -341,8 +424,25 @@ class Db(Namespace):
     ) -> contract.Affected:
         """Change the rows that match: `{"affected_rows": n}`.
 
+        Args:
+            table: a table.
+            data: column to new value, at least one.
+            filters: `{column: value}`, as for `query`.
+            schema: where the table is.
+            reason: why, for secure tables.
+            actor: who, for secure tables.
+            all_rows: change every row; only without filters.
+            timeout: seconds for the whole call; the client's without it.
+
         Raises:
-            ValidationError: no filters, and not `all_rows=True`.
+            ValidationError: no filters, and not `all_rows=True`; or a column or value does not fit.
+            ConflictError: a unique column has this value already, or a referenced row is missing.
+
+        Example:
+            ```python
+            done = await dominus.db.update("orders", {"status": "paid"}, filters={"customer": "ada"})
+            print(done["affected_rows"])
+            ```
         """
         _refuse_all(filters, all_rows, contract.UPDATE.name)
         request = contract.UpdateRequest(
@@ -369,9 +469,23 @@ class Db(Namespace):
     ) -> contract.Affected:
         """Delete the rows that match: `{"affected_rows": n}`.
 
+        Args:
+            table: a table.
+            filters: `{column: value}`, as for `query`.
+            schema: where the table is.
+            reason: why, for secure tables.
+            actor: who, for secure tables.
+            all_rows: delete every row; only without filters.
+            timeout: seconds for the whole call; the client's without it.
+
         Raises:
             ValidationError: no filters, and not `all_rows=True`.
             ConflictError: other rows refer to them.
+
+        Example:
+            ```python
+            await dominus.db.delete("orders", filters={"status": "cancelled"})
+            ```
         """
         _refuse_all(filters, all_rows, contract.DELETE.name)
         request = contract.DeleteRequest(
@@ -410,6 +524,13 @@ class Db(Namespace):
             ValidationError: a row is wrong; the message names its line where it is no JSON object, else the column
                 or the value. Nothing was stored.
             ConflictError: a unique value is there already. Nothing was stored.
+
+        Example:
+            ```python
+            rows = ({"name": f"guest {number}", "city": "Oslo"} for number in range(1000))
+            done = await dominus.db.bulk_insert("people", rows)
+            assert done["inserted_count"] == 1000
+            ```
         """
         request = contract.BulkInsertRequest(schema_=schema, table=table, reason=reason or None, actor=actor)
         return await self._call(

@@ -36,15 +36,29 @@ class Ddl(Namespace):
         """Create a table: the short form of `create_table`.
 
         Args:
-            table: its name.
+            table: its name, 1 to 63 bytes.
             columns: `{"name", "type"}` and optionally `"nullable"`, `"primary_key"`, `"unique"`, `"default"` (SQL
                 text such as `NOW()` or `'pending'`) and `"constraints"`, such as `["REFERENCES users(id)"]`.
             schema: where.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             ConflictError: there is such a table.
             ValidationError: a type, default or constraint is not understood.
+
+        Example:
+            ```python
+            await dominus.ddl.add_table(
+                "invoices",
+                [
+                    {"name": "id", "type": "BIGSERIAL", "primary_key": True},
+                    {"name": "customer", "type": "TEXT", "nullable": False},
+                    {"name": "total", "type": "NUMERIC(10,2)", "constraints": ["CHECK (total >= 0)"]},
+                    {"name": "status", "type": "TEXT", "default": "'open'"},
+                    {"name": "placed", "type": "TIMESTAMPTZ", "default": "NOW()"},
+                ],
+            )
+            ```
         """
         return await self.create_table(schema, table, columns, timeout=timeout)
 
@@ -56,7 +70,20 @@ class Ddl(Namespace):
         *,
         timeout: float | None = None,
     ) -> contract.TableChanged:
-        """Create a table. `add_table(table, columns)` is the short form; errors and columns as there."""
+        """Create a table. `add_table(table, columns)` is the short form; errors and columns as there.
+
+        Args:
+            schema: where; it exists already.
+            table: its name, 1 to 63 bytes.
+            columns: as for `add_table`.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            columns = [{"name": "code", "type": "CHAR(2)", "primary_key": True}]
+            await dominus.ddl.create_table("public", "countries", columns)
+            ```
+        """
         # Dicts, not models: errors then say which column they mean.
         fields: Any = [_fields(index, column) for index, column in enumerate(as_list(columns, "columns"))]
         request = contract.CreateTable(schema_=schema, table=table, columns=fields)
@@ -73,9 +100,20 @@ class Ddl(Namespace):
     ) -> contract.TableChanged:
         """Drop a table with all its rows: `drop_table("orders")` or `drop_table("sales", "orders")`.
 
+        Args:
+            schema: where it is, or the table itself where it stands alone.
+            table: which table.
+            timeout: seconds for the whole call; the client's without it.
+
         Raises:
             NotFoundError: there is no such table.
             ConflictError: other tables refer to it.
+
+        Example:
+            ```python
+            await dominus.ddl.add_table("drafts", [{"name": "id", "type": "BIGINT"}])
+            await dominus.ddl.drop_table("drafts")
+            ```
         """
         if table is None:
             schema, table = "public", schema
@@ -97,18 +135,24 @@ class Ddl(Namespace):
         """Add a column: `add_column("orders", "status", "VARCHAR(50)", default="'pending'")`.
 
         Args:
-            names: table, column and type; or schema, table, column and type. All may be keywords instead.
+            *names: table, column and type; or schema, table, column and type. All may be keywords instead.
             schema: where the table is.
             table: which table.
-            column: its name.
+            column: its name, 1 to 63 bytes.
             column_type: SQL text.
             nullable: false needs a default when the table has rows.
-            default: SQL text.
-            timeout: seconds for the whole call.
+            default: SQL text; a text needs its own quotes.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: there is no such table.
             ConflictError: there is such a column.
+
+        Example:
+            ```python
+            await dominus.ddl.add_column("orders", "note", "TEXT")
+            await dominus.ddl.add_column("orders", "priority", "INT", nullable=False, default="0")
+            ```
         """
         if len(names) > 4:
             raise ValidationError(f"add_column: takes 4 names at most, {len(names)} are given")

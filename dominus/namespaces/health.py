@@ -15,18 +15,48 @@ class Health(Namespace):
     async def check(self, *, timeout: float | None = None) -> contract.Health:
         """Ask the orchestrator for itself and every engine.
 
+        Args:
+            timeout: seconds for the whole call; the client's without it.
+
         Returns:
             `{"status": "ok" | "degraded", "version", "engines": {name: {"status", "latency_ms"}}}`
 
         Raises:
             ServiceError: no engine answers.
+
+        Example:
+            ```python
+            health = await dominus.health.check(timeout=2)
+            print(health["status"], health["engines"]["postgres"]["latency_ms"])
+            ```
         """
         return await self._call(contract.CHECK, Empty(), timeout=timeout)
 
     async def ping(self, *, timeout: float | None = None) -> contract.Pong:
-        """Make one authenticated round trip. Returns `{"status": "ok"}`."""
+        """Make one authenticated round trip. Returns `{"status": "ok"}`.
+
+        Args:
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            AuthenticationError: the token is not accepted.
+
+        Example:
+            ```python
+            assert (await dominus.health.ping())["status"] == "ok"
+            ```
+        """
         return await self._call(contract.PING, Empty(), timeout=timeout)
 
     async def warmup(self, *, timeout: float | None = None) -> contract.Warmed:
-        """Connect every engine now, so that the first real call need not wait for it."""
+        """Connect every engine now, so that the first real call need not wait for it.
+
+        Args:
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            await dominus.health.warmup()  # at the start of a program, before it takes requests
+            ```
+        """
         return await self._call(contract.WARMUP, Empty(), timeout=timeout)

@@ -68,7 +68,17 @@ class Lease:
         return self._is_lost or self._clock.monotonic() >= self._good_until
 
     def check(self) -> None:
-        """Raise LeaseLostError when the lock is known to be lost; ask before what must not be done twice."""
+        """Raise LeaseLostError when the lock is known to be lost; ask before what must not be done twice.
+
+        Raises:
+            LeaseLostError: another may hold the lock by now.
+
+        Example:
+            ```python
+            async with dominus.redis.lock("billing", ttl=60) as lease:
+                lease.check()
+            ```
+        """
         if self.is_lost:
             raise LeaseLostError(f"the lock {self.name!r} was lost while it was held", endpoint="redis.lock")
 
@@ -81,7 +91,14 @@ class Lease:
         self._is_lost = True
 
     def left(self) -> float:
-        """Return the seconds until it is lost without a renewal."""
+        """Return the seconds until it is lost without a renewal.
+
+        Example:
+            ```python
+            async with dominus.redis.lock("billing", ttl=60) as lease:
+                assert lease.left() <= 60
+            ```
+        """
         return self._good_until - self._clock.monotonic()
 
 

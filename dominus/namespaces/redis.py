@@ -1,4 +1,5 @@
 """dominus.redis: cache entries, counters, hashes and locks. Values come back, not dicts."""
+# Over 350 lines for its documentation: each method is a request and a call.
 
 from __future__ import annotations
 
@@ -32,10 +33,22 @@ class Redis(Namespace):
         *,
         timeout: float | None = None,
     ) -> bool:
-        """Store any JSON value of up to 1 MiB for `ttl` seconds. Returns true.
+        """Store a JSON value for `ttl` seconds, over what was there. Returns true.
+
+        Args:
+            key: its name, 1 to 1,024 characters.
+            value: any JSON value of up to 1 MiB; Decimal, UUID and datetime come back as text.
+            ttl: seconds, 60 to 86,400.
+            category: a group of keys, 1 to 128 characters; names in other categories are other entries.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
-            ValidationError: the value is no JSON, or larger (code `value_too_large`).
+            ValidationError: the value is no JSON, or larger than 1 MiB (code `value_too_large`).
+
+        Example:
+            ```python
+            await dominus.redis.set("greeting", {"text": "hello"}, ttl=600)
+            ```
         """
         request = contract.SetRequest(
             logical_path=key, value=wire_value(value), ttl_seconds=ttl, category=category
@@ -58,9 +71,17 @@ class Redis(Namespace):
             key: its name.
             category: its category.
             nudge: give the entry a new life of `ttl` seconds (3600 without it).
-            ttl: only with `nudge`.
+            ttl: seconds, 60 to 86,400; only with `nudge`.
             default: what a missing entry gives.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            ConflictError: the entry is a hash.
+
+        Example:
+            ```python
+            greeting = await dominus.redis.get("greeting", default={"text": "hi"})
+            ```
         """
         request = contract.GetRequest(
             logical_path=key, category=category, nudge=nudge, ttl_seconds=ttl if nudge else None
@@ -69,7 +90,18 @@ class Redis(Namespace):
         return found.get("value") if found["found"] else default
 
     async def delete(self, key: str, category: str | None = None, *, timeout: float | None = None) -> bool:
-        """Delete an entry of any kind; false when there was none."""
+        """Delete an entry of any kind; false when there was none.
+
+        Args:
+            key: its name.
+            category: its category.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            await dominus.redis.delete("greeting")
+            ```
+        """
         request = contract.DeleteRequest(logical_path=key, category=category)
         return (await self._call(contract.DELETE, request, timeout=timeout))["deleted"]
 
@@ -87,13 +119,15 @@ class Redis(Namespace):
             key: its name.
             category: its category.
             default: what a missing entry gives.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             ConflictError: the entry is a hash (code `wrong_type`).
 
         Example:
+            ```python
             code = await dominus.redis.getdel("login-code:ada")
+            ```
         """
         request = contract.Entry(logical_path=key, category=category)
         found = await self._call(contract.GETDEL, request, timeout=timeout)
@@ -111,6 +145,19 @@ class Redis(Namespace):
         """Return one page of keys: `{"keys", "cursor", "count"}`; an empty cursor ends the listing.
 
         A page may be short or empty before the end; `scan_iter` walks all pages.
+
+        Args:
+            prefix: what the keys begin with; all keys without it.
+            category: their category.
+            limit: about how many keys, 1 to 500.
+            cursor: that of the page before; the first page without it.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            page = await dominus.redis.list("cart:", limit=100)
+            print(page["keys"], page["cursor"])
+            ```
         """
         request = contract.ListRequest(
             limit=limit, logical_prefix=prefix or None, category=category, cursor=cursor
@@ -120,7 +167,19 @@ class Redis(Namespace):
     async def scan_iter(
         self, prefix: str | None = None, category: str | None = None, *, timeout: float | None = None
     ) -> AsyncIterator[str]:
-        """Iterate over all keys; `timeout` is for each page. A key may come twice while others write."""
+        """Iterate over all keys. A key may come twice while others write.
+
+        Args:
+            prefix: what the keys begin with; all keys without it.
+            category: their category.
+            timeout: seconds for each page; the client's without it.
+
+        Example:
+            ```python
+            async for key in dominus.redis.scan_iter("cart:"):
+                print(key)
+            ```
+        """
         cursor: str | None = None
         while True:
             page = await self.list(prefix, category, contract.MAX_LIST, cursor, timeout=timeout)
@@ -138,13 +197,22 @@ class Redis(Namespace):
         default: Any = None,
         timeout: float | None = None,
     ) -> builtins.list[Any]:
-        """Return the values of up to 100 keys in their order, `default` for the missing.
+        """Return the values of several keys in their order, `default` for the missing.
 
-        A key is text, or `{"key": ..., "category": ...}`.
+        Args:
+            keys: up to 100; each is text, or `{"key": ..., "category": ...}`.
+            category: of the keys that name none.
+            default: what a missing entry gives.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             ValidationError: more than 100 keys, or more than 16 MiB of values (code `answer_too_large`; a key that is
                 named twice counts twice).
+
+        Example:
+            ```python
+            hello, other = await dominus.redis.mget(["greeting", {"key": "greeting", "category": "fr"}])
+            ```
         """
         entries = [_entry(key, category) for key in as_list(keys, "keys")]
         if not entries:
@@ -166,7 +234,21 @@ class Redis(Namespace):
         *,
         timeout: float | None = None,
     ) -> bool:
-        """Store a value where nothing is; true exactly when it was stored. For locks prefer `lock()`."""
+        """Store a value where nothing is; true exactly when it was stored. For locks prefer `lock()`.
+
+        Args:
+            key: its name, 1 to 1,024 characters.
+            value: any JSON value.
+            ttl: seconds, 60 to 86,400.
+            category: its category.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            if await dominus.redis.setnx("job:report", "worker-1", ttl=60):
+                print("only one worker does this")
+            ```
+        """
         request = contract.SetnxRequest(
             logical_path=key, value=wire_value(value), ttl_seconds=ttl, category=category
         )
@@ -183,8 +265,21 @@ class Redis(Namespace):
     ) -> int:
         """Add to a counter and return it. `ttl` is set when the counter is made, and not touched later.
 
+        Args:
+            key: its name, 1 to 1,024 characters.
+            delta: what is added, a 64-bit integer; may be negative.
+            ttl: seconds, 60 to 86,400.
+            category: its category.
+            timeout: seconds for the whole call; the client's without it.
+
         Raises:
             ConflictError: the entry is no whole number.
+            ValidationError: the counter would leave the range of 64-bit integers.
+
+        Example:
+            ```python
+            visits = await dominus.redis.incr("visits:ada", ttl=86_400)
+            ```
         """
         request = contract.IncrRequest(logical_path=key, delta=delta, ttl_seconds=ttl, category=category)
         return (await self._call(contract.INCR, request, timeout=timeout))["value"]
@@ -201,8 +296,22 @@ class Redis(Namespace):
     ) -> bool:
         """Set a field of a hash, which then lives `ttl` seconds more; true exactly when the field is new.
 
+        Args:
+            key: the name of the hash, 1 to 1,024 characters.
+            field: the name of the field, 1 to 1,024 characters.
+            value: any JSON value.
+            ttl: seconds for the whole hash, 60 to 86,400.
+            category: its category.
+            timeout: seconds for the whole call; the client's without it.
+
         Raises:
+            ConflictError: the entry is no hash.
             ValidationError: the value is no JSON, or larger than 1 MiB (code `value_too_large`).
+
+        Example:
+            ```python
+            await dominus.redis.hset("cart:ada", "apples", 3, ttl=3600)
+            ```
         """
         request = contract.HsetRequest(
             logical_path=key, field=field, value=wire_value(value), ttl_seconds=ttl, category=category
@@ -218,7 +327,23 @@ class Redis(Namespace):
         default: Any = None,
         timeout: float | None = None,
     ) -> Any:
-        """Return a field of a hash, or `default`."""
+        """Return a field of a hash, or `default`.
+
+        Args:
+            key: the name of the hash.
+            field: the name of the field.
+            category: its category.
+            default: what a missing hash or field gives.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            ConflictError: the entry is no hash.
+
+        Example:
+            ```python
+            apples = await dominus.redis.hget("cart:ada", "apples", default=0)
+            ```
+        """
         request = contract.FieldRequest(logical_path=key, field=field, category=category)
         found = await self._call(contract.HGET, request, timeout=timeout)
         return found.get("value") if found["found"] else default
@@ -228,8 +353,20 @@ class Redis(Namespace):
     ) -> dict[str, Any]:
         """Return all fields of a hash; empty when there is no such hash.
 
+        Args:
+            key: the name of the hash.
+            category: its category.
+            timeout: seconds for the whole call; the client's without it.
+
         Raises:
+            ConflictError: the entry is no hash.
             ValidationError: more than 10,000 fields, or 16 MiB of them (code `answer_too_large`).
+
+        Example:
+            ```python
+            for fruit, count in (await dominus.redis.hgetall("cart:ada")).items():
+                print(fruit, count)
+            ```
         """
         request = contract.Entry(logical_path=key, category=category)
         found = await self._call(contract.HGETALL, request, timeout=timeout)
@@ -238,24 +375,72 @@ class Redis(Namespace):
     async def hdel(
         self, key: str, field: str, category: str | None = None, *, timeout: float | None = None
     ) -> bool:
-        """Delete a field of a hash; false when there was none."""
+        """Delete a field of a hash; false when there was none.
+
+        Args:
+            key: the name of the hash.
+            field: the name of the field.
+            category: its category.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            await dominus.redis.hdel("cart:ada", "apples")
+            ```
+        """
         request = contract.FieldRequest(logical_path=key, field=field, category=category)
         return (await self._call(contract.HDEL, request, timeout=timeout))["deleted"]
 
     async def expire(
         self, key: str, ttl: int, category: str | None = None, *, timeout: float | None = None
     ) -> bool:
-        """Give an entry a new life of `ttl` seconds; false when there is none."""
+        """Give an entry a new life of `ttl` seconds; false when there is none.
+
+        Args:
+            key: its name.
+            ttl: seconds, 60 to 86,400.
+            category: its category.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            is_there = await dominus.redis.expire("greeting", 3600)
+            ```
+        """
         request = contract.ExpireRequest(logical_path=key, ttl_seconds=ttl, category=category)
         return (await self._call(contract.EXPIRE, request, timeout=timeout))["updated"]
 
     async def ttl(self, key: str, category: str | None = None, *, timeout: float | None = None) -> int | None:
-        """Return the seconds that an entry still lives, None when there is none."""
+        """Return the seconds that an entry still lives, None when there is none.
+
+        Args:
+            key: its name.
+            category: its category.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            await dominus.redis.set("banner", "sale", ttl=600)
+            assert 590 < await dominus.redis.ttl("banner") <= 600
+            ```
+        """
         request = contract.Entry(logical_path=key, category=category)
         return (await self._call(contract.TTL, request, timeout=timeout)).get("ttl_seconds")
 
     async def exists(self, key: str, category: str | None = None, *, timeout: float | None = None) -> bool:
-        """Return whether there is such an entry."""
+        """Return whether there is such an entry.
+
+        Args:
+            key: its name.
+            category: its category.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            if not await dominus.redis.exists("report:2026-01"):
+                print("not made yet")
+            ```
+        """
         request = contract.Entry(logical_path=key, category=category)
         return (await self._call(contract.EXISTS, request, timeout=timeout))["exists"]
 
@@ -271,14 +456,21 @@ class Redis(Namespace):
         """Return a lock to hold with `async with`; it is renewed while held and released by its owner only.
 
         Args:
-            name: what is locked.
+            name: what is locked, 1 to 1,024 characters.
             ttl: seconds until it is free again after its holder died, 60 to 86,400.
             category: its category.
             wait: seconds to wait for another holder; 0 gives up at once.
-            owner: a token of 8 or more characters; a random one without it.
+            owner: a token of 8 to 128 characters; a random one without it.
 
         Raises:
             LockNotAcquiredError: on entering, when another holds it.
+
+        Example:
+            ```python
+            async with dominus.redis.lock("nightly", ttl=60, wait=5) as lease:
+                lease.check()  # before a step that must not happen twice
+                print(lease.fence)
+            ```
         """
         check_seconds(wait, "wait")
         return Lock(self, self._caller.shared.clock, name, ttl=ttl, category=category, wait=wait, owner=owner)
@@ -292,7 +484,24 @@ class Redis(Namespace):
         *,
         timeout: float | None = None,
     ) -> int | None:
-        """Take a lock for `owner` and return its fence, a number that grows with every acquisition; None if held."""
+        """Take a lock for `owner` and return its fence, a number that grows with every acquisition; None if held.
+
+        The step below `lock()`, which renews and releases by itself.
+
+        Args:
+            key: what is locked, 1 to 1,024 characters.
+            owner: 8 to 128 characters that no other holder has.
+            ttl: seconds until it is free again, 60 to 86,400.
+            category: its category.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            fence = await dominus.redis.acquire_lock("import", owner="worker-17", ttl=120)
+            if fence is not None:
+                await dominus.redis.release_lock("import", owner="worker-17")
+            ```
+        """
         request = contract.LockRequest(logical_path=key, owner=owner, ttl_seconds=ttl, category=category)
         grant = await self._call(contract.ACQUIRE_LOCK, request, timeout=timeout)
         return grant.get("fence") if grant["acquired"] else None
@@ -306,14 +515,40 @@ class Redis(Namespace):
         *,
         timeout: float | None = None,
     ) -> bool:
-        """Keep a lock for another `ttl` seconds; false when it is no longer the owner's."""
+        """Keep a lock for another `ttl` seconds; false when it is no longer the owner's.
+
+        Args:
+            key: what is locked.
+            owner: who took it.
+            ttl: seconds from now, 60 to 86,400.
+            category: its category.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            if not await dominus.redis.renew_lock("import", owner="worker-17", ttl=120):
+                print("stop: another may hold it")
+            ```
+        """
         request = contract.LockRequest(logical_path=key, owner=owner, ttl_seconds=ttl, category=category)
         return (await self._call(contract.RENEW_LOCK, request, timeout=timeout))["held"]
 
     async def release_lock(
         self, key: str, owner: str, category: str | None = None, *, timeout: float | None = None
     ) -> bool:
-        """Give a lock back; false when it was no longer the owner's, and then nothing is changed."""
+        """Give a lock back; false when it was no longer the owner's, and then nothing is changed.
+
+        Args:
+            key: what is locked.
+            owner: who took it.
+            category: its category.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            was_ours = await dominus.redis.release_lock("import", owner="worker-17")
+            ```
+        """
         request = contract.LockRelease(logical_path=key, owner=owner, category=category)
         return (await self._call(contract.RELEASE_LOCK, request, timeout=timeout))["held"]
 

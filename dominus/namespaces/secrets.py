@@ -72,14 +72,21 @@ class Secrets(Namespace):
         Args:
             key: 1 to 256 characters.
             default: returned when there is no such secret, instead of NotFoundError.
-            version: an older version; the newest without it.
+            version: an older version, from 1; the newest without it.
             stale_if_error: seconds; when the orchestrator is away, return the last known value if it is at most
                 this old, and say so in a log line. Values are kept, encrypted in memory, for such readers only,
                 and with one at hand the orchestrator is waited for no longer than 5 seconds.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: there is no such secret (or version) and no default.
+
+        Example:
+            ```python
+            password = await dominus.secrets.get("SMTP_PASSWORD")
+            region = await dominus.secrets.get("REGION", "eu-north-1")
+            key = await dominus.secrets.get("SMTP_PASSWORD", stale_if_error=600)
+            ```
         """
         request = contract.SecretGet(key=key, version=version)
         try:
@@ -124,10 +131,20 @@ class Secrets(Namespace):
         return value
 
     async def get_many(self, keys: Sequence[str], *, timeout: float | None = None) -> dict[str, Any]:
-        """Return the values of up to 100 secrets by key, in one call.
+        """Return the values of several secrets by key, in one call.
+
+        Args:
+            keys: 1 to 100 keys.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: some do not exist; `details["missing"]` names them all.
+
+        Example:
+            ```python
+            smtp = await dominus.secrets.get_many(["SMTP_USER", "SMTP_PASSWORD"])
+            print(smtp["SMTP_USER"])
+            ```
         """
         request = contract.SecretGetMany(keys=as_list(keys, "keys"))
         try:
@@ -155,10 +172,16 @@ class Secrets(Namespace):
             key: 1 to 256 characters.
             value: text, or any JSON value up to 1 MiB.
             comment: up to 1,000 characters, shown by `list` and `versions`.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Returns:
             `{"key", "version", "operation": "create" | "update"}`
+
+        Example:
+            ```python
+            stored = await dominus.secrets.upsert("API_KEY", "k-123", comment="rotated")
+            print(stored["version"])
+            ```
         """
         fields: dict[str, Any] = {"key": key, "value": wire_value(value), "comment": comment}
         try:
@@ -172,21 +195,53 @@ class Secrets(Namespace):
     async def list(
         self, prefix: str | None = None, *, timeout: float | None = None
     ) -> builtins.list[contract.SecretInfo]:
-        """List secrets by the beginning of their keys, in key order; never their values."""
+        """List secrets by the beginning of their keys, in key order; never their values.
+
+        Args:
+            prefix: what the keys begin with, up to 256 characters; all secrets without it.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            for secret in await dominus.secrets.list(prefix="SMTP_"):
+                print(secret["key"], secret["version"])
+            ```
+        """
         answer = await self._call(contract.LIST, contract.SecretsList(prefix=prefix), timeout=timeout)
         return answer["secrets"]
 
     async def versions(self, key: str, *, timeout: float | None = None) -> builtins.list[contract.SecretInfo]:
         """List the versions of a secret, newest first; never their values.
 
+        Args:
+            key: 1 to 256 characters.
+            timeout: seconds for the whole call; the client's without it.
+
         Raises:
             NotFoundError: there is no such secret.
+
+        Example:
+            ```python
+            newest, *older = await dominus.secrets.versions("SMTP_PASSWORD")
+            print(newest["version"], newest["comment"])
+            ```
         """
         answer = await self._call(contract.VERSIONS, contract.SecretVersions(key=key), timeout=timeout)
         return answer["secrets"]
 
     async def delete(self, key: str, *, timeout: float | None = None) -> bool:
-        """Delete a secret with all its versions; false when there was none."""
+        """Delete a secret with all its versions; false when there was none.
+
+        Args:
+            key: 1 to 256 characters.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            await dominus.secrets.upsert("OLD_KEY", "x")
+            assert await dominus.secrets.delete("OLD_KEY")
+            ```
+        """
         answer = await self._call(contract.DELETE, contract.SecretDelete(key=key), timeout=timeout)
         return bool(answer.get("deleted", True))
 

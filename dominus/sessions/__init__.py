@@ -95,11 +95,16 @@ class Sessions:
         Args:
             target: the gateway's name of a database: `redis`, `postgres`, or one of the server's own.
             expires_in: the seconds in which it opens connections, 60 to 3600; those live on.
-            timeout: the deadline in seconds.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             AuthorizationError: the scope `gateway:<target>` is missing.
             NotFoundError: there is no such target.
+
+        Example:
+            ```python
+            token = await dominus.sessions.token("redis", expires_in=900)
+            ```
         """
         return (await self._calls.token(target, expires_in, timeout))["access_token"]
 
@@ -108,7 +113,17 @@ class Sessions:
 
         Args:
             token: a session token.
-            timeout: the deadline in seconds.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            GatewayResolutionError: there is no answer, or no gateway.
+
+        Example:
+            ```python
+            token = await dominus.sessions.token("postgres")
+            where = await dominus.sessions.resolve(token)
+            print(where["dns"], where["port"])
+            ```
         """
         return await self._calls.resolve(token, timeout)
 
@@ -126,7 +141,18 @@ class Sessions:
             token: a session token.
             database: another database than the orchestrator's.
             db_type: the target; the token's own without it.
-            timeout: the deadline in seconds.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            CredentialError: there is no login.
+
+        Example:
+            ```python
+            token = await dominus.sessions.token("postgres")
+            login = await dominus.sessions.credentials(token)
+            print(login["username"], login["expires_in"])
+            await dominus.sessions.release(token, login["username"])
+            ```
         """
         return await self._calls.credentials(token, database, db_type, timeout)
 
@@ -136,6 +162,16 @@ class Sessions:
         Args:
             token: a session token of the same caller.
             username: whose login.
-            timeout: the deadline in seconds.
+            timeout: seconds for the whole call; the client's without it.
+
+        Returns:
+            `{"released": bool}`, false when this caller has no such login.
+
+        Example:
+            ```python
+            token = await dominus.sessions.token("postgres")
+            login = await dominus.sessions.credentials(token)
+            assert (await dominus.sessions.release(token, login["username"]))["released"]
+            ```
         """
         return await self._calls.release(token, username, timeout)

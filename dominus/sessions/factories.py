@@ -50,17 +50,21 @@ class RedisSessions(_Factory):
     ) -> AsyncSession[redis.asyncio.Redis]:
         """Return a session whose native client is `redis.asyncio.Redis`.
 
-            async with dominus.sessions.redis() as rd:
-                await rd.set("key", "value")
-
         Args:
-            db: the number of the database.
+            db: the number of the database, from 0.
             decode_responses: answer text instead of bytes.
             target: the gateway's name of the database.
             **options: what `redis.asyncio.Redis` takes, for example `max_connections`.
 
         Raises:
             ValidationError: an option says where the server is; the gateway knows that.
+
+        Example:
+            ```python
+            async with dominus.sessions.redis() as rd:
+                await rd.zadd("scores", {"ada": 36})
+                print(await rd.zrange("scores", 0, -1, withscores=True))
+            ```
         """
         _refuse(options, _REDIS_WAYS)
         given = {"db": db, "decode_responses": decode_responses, **options}
@@ -75,9 +79,22 @@ class RedisSessions(_Factory):
     def sync(
         self, *, db: int = 0, decode_responses: bool = True, target: str = "redis", **options: Any
     ) -> Session[redis.Redis]:
-        """Return a session whose native client is `redis.Redis`: `with dominus.sessions.redis.sync() as rd: ...`.
+        """Return a session whose native client is `redis.Redis`.
 
-        Args and errors are those of the asynchronous form.
+        Args:
+            db: the number of the database, from 0.
+            decode_responses: answer text instead of bytes.
+            target: the gateway's name of the database.
+            **options: what `redis.Redis` takes, for example `max_connections`.
+
+        Raises:
+            ValidationError: an option says where the server is; the gateway knows that.
+
+        Example:
+            ```python
+            with dominus.sessions.redis.sync() as rd:
+                rd.set("key", "value", ex=60)
+            ```
         """
         _refuse(options, _REDIS_WAYS)
         given = {"db": db, "decode_responses": decode_responses, **options}
@@ -96,10 +113,7 @@ class PostgresSessions(_Factory):
     def __call__(
         self, *, database: str | None = None, target: str = "postgres", **options: Any
     ) -> AsyncSession[asyncpg.Connection]:
-        """Return a session whose native client is an `asyncpg.Connection`.
-
-            async with dominus.sessions.postgres() as pg:
-                await pg.fetch("SELECT 1")
+        """Return a session whose native client is an `asyncpg.Connection`: transactions, joins, any SQL.
 
         Args:
             database: another database than the orchestrator's.
@@ -108,6 +122,13 @@ class PostgresSessions(_Factory):
 
         Raises:
             ValidationError: an option says where the server is, or who logs in; the gateway knows that.
+
+        Example:
+            ```python
+            async with dominus.sessions.postgres() as pg, pg.transaction():
+                await pg.execute("UPDATE orders SET status = $1 WHERE customer = $2", "paid", "ada")
+                print(await pg.fetchval("SELECT count(*) FROM orders WHERE status = 'paid'"))
+            ```
         """
         _refuse(options, _POSTGRES_WAYS)
 
@@ -123,9 +144,6 @@ class PostgresSessions(_Factory):
     ) -> AsyncSession[asyncpg.Pool]:
         """Return a session whose native client is an `asyncpg.Pool`.
 
-            async with dominus.sessions.postgres.pool(max_size=20) as pool:
-                await pool.fetch("SELECT 1")
-
         Args:
             database: another database than the orchestrator's.
             target: the gateway's name of the server.
@@ -133,6 +151,12 @@ class PostgresSessions(_Factory):
 
         Raises:
             ValidationError: an option says where the server is, or who logs in; the gateway knows that.
+
+        Example:
+            ```python
+            async with dominus.sessions.postgres.pool(max_size=20) as pool:
+                rows = await pool.fetch("SELECT city, count(*) FROM people GROUP BY city")
+            ```
         """
         _refuse(options, _POSTGRES_WAYS)
 
@@ -150,9 +174,6 @@ class PostgresSessions(_Factory):
 
         As with psycopg itself, the end of the `with` block commits, or rolls back after an exception.
 
-            with dominus.sessions.postgres.sync() as pg:
-                pg.execute("SELECT 1")
-
         Args:
             database: another database than the orchestrator's.
             target: the gateway's name of the server.
@@ -160,6 +181,12 @@ class PostgresSessions(_Factory):
 
         Raises:
             ValidationError: an option says where the server is, or who logs in; the gateway knows that.
+
+        Example:
+            ```python
+            with dominus.sessions.postgres.sync() as pg:
+                pg.execute("UPDATE people SET city = %s WHERE name = %s", ("Oslo", "Ada"))
+            ```
         """
         _refuse(options, _POSTGRES_WAYS)
 
@@ -214,8 +241,15 @@ class TigerBeetleSessions(_Factory, NativeTypes):
         """Return a session whose native client is a `tigerbeetle.ClientAsync`.
 
         Args:
-            cluster_id: the number of the cluster.
+            cluster_id: the number of the cluster, from 0.
             target: the gateway's name of the cluster.
+
+        Example:
+            ```py
+            tigerbeetle = dominus.sessions.tigerbeetle
+            async with tigerbeetle() as tb:
+                await tb.create_accounts([tigerbeetle.Account(id=tigerbeetle.id(), ledger=1, code=1)])
+            ```
         """
 
         async def opening(stack: contextlib.AsyncExitStack) -> tigerbeetle.ClientAsync:
@@ -229,8 +263,15 @@ class TigerBeetleSessions(_Factory, NativeTypes):
         """Return a session whose native client is a `tigerbeetle.ClientSync`.
 
         Args:
-            cluster_id: the number of the cluster.
+            cluster_id: the number of the cluster, from 0.
             target: the gateway's name of the cluster.
+
+        Example:
+            ```py
+            tigerbeetle = dominus.sessions.tigerbeetle
+            with tigerbeetle.sync() as tb:
+                tb.create_accounts([tigerbeetle.Account(id=tigerbeetle.id(), ledger=1, code=1)])
+            ```
         """
 
         def opening(stack: contextlib.ExitStack) -> tuple[tigerbeetle.ClientSync, None]:

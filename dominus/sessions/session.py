@@ -51,6 +51,14 @@ class AsyncSession(Generic[T]):
             AuthenticationError: the gateway does not take the token.
             GatewayError: the gateway is not reached, or refuses.
             DominusConnectionError: the database does not answer, or the session was closed.
+
+        Example:
+            ```python
+            session = dominus.sessions.redis()
+            rd = await session.connect()
+            await rd.ping()
+            await session.close()
+            ```
         """
         async with self._lock:
             if self._is_closed:
@@ -62,7 +70,15 @@ class AsyncSession(Generic[T]):
             return self._native
 
     async def close(self) -> None:
-        """Close the native client and its connections, and release its login. A failure is logged."""
+        """Close the native client and its connections, and release its login. A failure is logged.
+
+        Example:
+            ```python
+            session = dominus.sessions.postgres.pool(max_size=2)
+            await session.connect()
+            await session.close()
+            ```
+        """
         async with self._lock:
             self._is_closed = True
             self._native = None
@@ -109,6 +125,14 @@ class Session(Generic[T]):
             AuthenticationError: the gateway does not take the token.
             GatewayError: the gateway is not reached, or refuses.
             DominusConnectionError: the database does not answer, or the session was closed.
+
+        Example:
+            ```python
+            session = dominus.sessions.redis.sync()
+            rd = session.connect()
+            rd.ping()
+            session.close()
+            ```
         """
         with self._lock:
             if self._is_closed:
@@ -120,7 +144,15 @@ class Session(Generic[T]):
             return self._native
 
     def close(self) -> None:
-        """Close the native client and its connections, and release its login. A failure is logged."""
+        """Close the native client and its connections, and release its login. A failure is logged.
+
+        Example:
+            ```python
+            session = dominus.sessions.redis.sync()
+            session.connect()
+            session.close()
+            ```
+        """
         with self._lock:
             self._is_closed = True
             self._native = self._leave = None

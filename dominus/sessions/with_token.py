@@ -30,17 +30,23 @@ def redis(
 ) -> Session[native_redis.Redis]:
     """Return a session whose native client is `redis.Redis`.
 
-        with redis(jwt_token=token) as rd:
-            rd.set("key", "value")
-
     Args:
         jwt_token: a session token: `await dominus.sessions.token("redis")`.
-        db: the number of the database.
+        db: the number of the database, from 0.
         api_base_url: the orchestrator; `DOMINUS_URL` without it.
         **options: what `redis.Redis` takes; `decode_responses` is true unless given.
 
     Raises:
         AuthenticationError: it cannot be a token.
+
+    Example:
+        ```python
+        from dominus.sessions import redis
+
+        token = await dominus.sessions.token("redis")
+        with redis(jwt_token=token) as rd:
+            rd.set("key", "value", ex=60)
+        ```
     """
     return RedisSessions(_routes(jwt_token, api_base_url)).sync(db=db, **options)
 
@@ -58,6 +64,15 @@ def postgres(
 
     Raises:
         AuthenticationError: it cannot be a token.
+
+    Example:
+        ```python
+        from dominus.sessions import postgres
+
+        token = await dominus.sessions.token("postgres")
+        with postgres(jwt_token=token) as pg:
+            pg.execute("SELECT 1")
+        ```
     """
     return PostgresSessions(_routes(jwt_token, api_base_url)).sync(database=database, **options)
 
@@ -70,16 +85,21 @@ class TigerBeetle(NativeTypes):
     ) -> Session[native_tigerbeetle.ClientSync]:
         """Return a session whose native client is a `tigerbeetle.ClientSync`.
 
-            with tigerbeetle(jwt_token=token) as tb:
-                tb.create_accounts([tigerbeetle.Account(id=1, ledger=1, code=1)])
-
         Args:
             jwt_token: a session token: `await dominus.sessions.token("tigerbeetle")`.
-            cluster_id: the number of the cluster.
+            cluster_id: the number of the cluster, from 0.
             api_base_url: the orchestrator; `DOMINUS_URL` without it.
 
         Raises:
             AuthenticationError: it cannot be a token.
+
+        Example:
+            ```py
+            from dominus.sessions import tigerbeetle
+
+            with tigerbeetle(jwt_token=token) as tb:
+                tb.create_accounts([tigerbeetle.Account(id=1, ledger=1, code=1)])
+            ```
         """
         return TigerBeetleSessions(_routes(jwt_token, api_base_url)).sync(cluster_id=cluster_id)
 

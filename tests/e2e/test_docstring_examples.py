@@ -1,0 +1,100 @@
+"""The examples of docstrings run, against `dominus dev`. A ```py block is one that cannot."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from test_examples import Served, environment, served
+
+import dominus as package
+from dominus import Dominus, NotFoundError, crypto, dominus
+
+__all__ = ["environment", "served"]
+_BLOCK = re.compile(r"^ *```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_TEXT, _INT = "TEXT", "INT"
+
+
+def _documented(module: Any) -> Iterator[tuple[str, Callable[..., Any]]]:
+    for name, member in vars(module).items():
+        if getattr(member, "__module__", "") != module.__name__:
+            continue
+        if inspect.isfunction(member):
+            yield name, member
+        elif inspect.isclass(member):
+            yield name, member
+            methods = inspect.getmembers(member, inspect.isfunction)
+            yield from ((f"{name}.{method}", target) for method, target in methods if method in vars(member))
+
+
+def examples() -> dict[str, str]:
+    """Return every ```python block of the client's docstrings, by where it is."""
+    found: dict[str, str] = {}
+    for info in pkgutil.walk_packages(package.__path__, "dominus."):
+        if not info.name.startswith(
+            ("dominus.namespaces", "dominus.sessions", "dominus.client", "dominus.crypto")
+        ):
+            continue
+        for name, target in _documented(importlib.import_module(info.name)):
+            text = inspect.cleandoc(target.__doc__ or "")
+            for number, block in enumerate(_BLOCK.findall(text)):
+                where = f"{info.name.removeprefix('dominus.')}.{name}"
+                found[f"{where}-{number}" if number else where] = textwrap.dedent(block)
+    return found
+
+
+EXAMPLES = examples()
+
+
+async def _prepare() -> None:
+    """Make what the examples stand on; each may run alone, in any order."""
+    for table in ("people", "orders", "invoices", "countries"):
+        with contextlib.suppress(NotFoundError):
+            await dominus.ddl.drop_table(table)
+    key = {"name": "id", "type": "BIGSERIAL", "primary_key": True}
+    people = [{"name": "name", "type": _TEXT}, {"name": "age", "type": _INT}, {"name": "city", "type": _TEXT}]
+    await dominus.ddl.add_table("people", [key, *people])
+    orders = [{"name": "customer", "type": _TEXT}, {"name": "status", "type": _TEXT, "default": "'open'"}]
+    await dominus.ddl.add_table("orders", [key, *orders])
+    names = ("Ada", "Bea", "Cleo", "Dora", "Eve")
+    await dominus.db.bulk_insert("people", [{"name": name, "age": 36, "city": "Oslo"} for name in names])
+    await dominus.db.insert("orders", {"customer": "ada"})
+    for secret in ("SMTP_USER", "SMTP_PASSWORD", "API_KEY"):
+        await dominus.upsert(secret, "correct horse", comment="first")
+    for entry in ("greeting", "cart:ada", "job:report", "visits:ada", "import"):
+        await dominus.redis.delete(entry)
+    await dominus.redis.hset("cart:ada", "apples", 3)
+
+
+def test_the_examples_are_found() -> None:
+    assert {
+        "namespaces.db.Db.query",
+        "sessions.factories.PostgresSessions.pool",
+        "client.Dominus.get",
+    } <= set(EXAMPLES)
+    assert len(EXAMPLES) > 60
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_the_example_of_a_docstring_runs(environment: Served, name: str) -> None:
+    code = compile(EXAMPLES[name], name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    names: dict[str, Any] = {"dominus": dominus, "Dominus": Dominus, "crypto": crypto, "os": os}
+    with asyncio.Runner() as runner:
+        runner.run(dominus.aclose())
+        try:
+            runner.run(_prepare())
+            result = eval(code, names)
+            if inspect.iscoroutine(result):
+                runner.run(result)
+        finally:
+            runner.run(dominus.aclose())
