@@ -32,6 +32,8 @@ class ServerSettings(BaseSettings):
     """32 bytes, base64. Several, comma separated: the first wraps, the others only unwrap (rotation)."""
     root_token: SecretStr | None = None
     """The PSK with every scope; 43 or more characters."""
+    data_url: SecretStr | None = None
+    """The same database as `database_url`, as a member of the data role alone; None: a login is made."""
     data_role: str = "dominus_data"
     """The PostgreSQL role under which users' statements run."""
     pool_size: int = Field(default=16, ge=1, le=500)

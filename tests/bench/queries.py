@@ -13,6 +13,7 @@ from stack import Dev, dev, median, rate, row
 from dominus import Dominus
 from dominus.contract.db import InsertRequest, QueryRequest
 from dominus.orchestrator.engines.postgres.pools import Postgres
+from dominus.orchestrator.identity.vault import Vault, parse_master_keys
 from dominus.orchestrator.settings import ServerSettings
 from dominus.orchestrator.sql import statements as sql
 from dominus.orchestrator.sql.catalog import catalog_of
@@ -21,6 +22,8 @@ CONNECTIONS = 16
 COUNT = 6000
 QUERY: dict[str, Any] = {"filters": {"grp": 77}, "limit": 10}
 ROW = {"name": "abc", "amount": "12.50"}
+_SLOT = b"slot"
+_AS_USERS = {"role": "dominus_data"}
 _PREPARE = """
 INSERT INTO public.bench (id, grp, name, amount)
 SELECT i, i / 10, 'name ' || i, i * 1.5 FROM generate_series(0, 99999) AS i;
@@ -29,13 +32,13 @@ ANALYZE public.bench
 """
 
 
-async def _statements(dsn: str) -> tuple[sql.Statement, sql.Statement]:
-    postgres = await Postgres.open(dsn, ServerSettings())
+async def _statements(server: Dev) -> tuple[sql.Statement, sql.Statement]:
+    postgres = await Postgres.open(server.dsn, ServerSettings(), Vault(parse_master_keys(server.master_key)))
     try:
         catalog = await catalog_of(postgres)
         table, stored = await catalog.table("public", "bench"), await catalog.table("public", "stored")
         query = sql.query(table, QueryRequest(table="bench", **QUERY))
-        insert = sql.insert(stored, InsertRequest(table="stored", data=ROW), ("bench", "KEY", "fingerprint"))
+        insert = sql.insert(stored, InsertRequest(table="stored", data=ROW), (_SLOT, "fingerprint"))
         return query, insert
     finally:
         await postgres.aclose()
@@ -43,7 +46,7 @@ async def _statements(dsn: str) -> tuple[sql.Statement, sql.Statement]:
 
 async def _alone(pool: Any, statement: sql.Statement, count: int) -> float:
     async def call() -> object:
-        arguments = [str(uuid.uuid4()) if value == "KEY" else value for value in statement.args]
+        arguments = [uuid.uuid4().bytes if value is _SLOT else value for value in statement.args]
         return await pool.fetchrow(statement.sql, *arguments)
 
     return (await rate(call, count, CONNECTIONS))[0]
@@ -74,7 +77,7 @@ async def _prepare(server: Dev) -> str:
             "stored", [{"name": "id", "type": "BIGSERIAL", "primary_key": True}, *columns[2:]]
         )
         token = (await client.auth.token())["access_token"]
-    connection = await asyncpg.connect(server.dsn)
+    connection = await asyncpg.connect(server.dsn, server_settings=_AS_USERS)
     await connection.execute(_PREPARE)
     await connection.close()
     return token
@@ -83,11 +86,13 @@ async def _prepare(server: Dev) -> str:
 async def run(arguments: argparse.Namespace) -> None:
     with dev() as server:
         token = await _prepare(server)
-        query, insert = await _statements(server.dsn)
+        query, insert = await _statements(server)
         base = "/api/scribe/data/public"
         ask = load.request(f"{base}/bench/query", QUERY, token)
         store = load.request(f"{base}/stored/insert", {"data": ROW}, token, keyed=True)
-        pool = await asyncpg.create_pool(server.dsn, min_size=CONNECTIONS, max_size=CONNECTIONS)
+        pool = await asyncpg.create_pool(
+            server.dsn, min_size=CONNECTIONS, max_size=CONNECTIONS, server_settings=_AS_USERS
+        )
         row("16 connections", "asyncpg/s", "HTTP/s", "ratio", "p99 ms", "failed")
         for name, statement, make in (
             ("db.query, ten rows", query, ask),

@@ -26,6 +26,7 @@ class Dev:
     url: str
     token: str
     dsn: str
+    master_key: str
     pid: int
     seconds: float
     """From the start of the process to its first answer."""
@@ -65,8 +66,9 @@ def dev(home: Path | None = None, **environment: str):
                         raise RuntimeError("dominus dev did not start") from None
                     time.sleep(0.01)
             seconds = time.perf_counter() - began
-            token, dsn = ((home / name).read_text().strip() for name in ("token", "dsn"))
-            yield Dev(url, token, dsn, process.pid, seconds)
+            names = ("token", "dsn", "master-key")
+            token, dsn, key = ((home / name).read_text().strip() for name in names)
+            yield Dev(url, token, dsn, key, process.pid, seconds)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from pg_keys import keys
 
 from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
 from dominus.orchestrator.engines.postgres.pools import Postgres
@@ -41,11 +43,19 @@ def pg_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 async def postgres(pg_dsn: str) -> AsyncIterator[Postgres]:
-    opened = await Postgres.open(pg_dsn, ServerSettings(pool_size=12))
-    await opened.system.execute(_CLEAN)
-    await opened.system.execute("TRUNCATE dominus.idempotency")
+    opened = await Postgres.open(pg_dsn, ServerSettings(pool_size=12), keys())
+    await opened.data.execute(_CLEAN)
+    await opened.system.execute("TRUNCATE dominus.outcomes")
     yield opened
     await opened.aclose()
+
+
+class _Prints:
+    """What the vault is asked for."""
+
+    @staticmethod
+    def fingerprint(*parts: bytes) -> str:
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 class Caller:
@@ -56,14 +66,16 @@ class Caller:
         self._numbers = itertools.count()
 
     def __call__(self, key: str | None = None, body: str = "body", **more: Any) -> Context:
-        engines = cast("Any", SimpleNamespace(postgres=self.postgres))
+        engines = cast("Any", SimpleNamespace(postgres=self.postgres, vault=_Prints))
         principal = Principal("tester", "service", frozenset({"*"}))
         idempotency = Idempotency(key, body) if key else None
         return Context(principal, engines, f"r{next(self._numbers)}", idempotency, **more)
 
     async def sql(self, statement: str, *args: Any) -> list[Any]:
         """Run a statement as users' statements run."""
-        return cast("list[Any]", await self.postgres.data.fetch(statement, *args))
+        async with self.postgres.data.acquire() as connection, connection.transaction():
+            await connection.execute("SET LOCAL search_path = public")
+            return cast("list[Any]", await connection.fetch(statement, *args))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pg_keys import keys
 from pg_support import Caller, call, data_of, pg_dsn, postgres
 from pydantic_core import to_json
 
@@ -419,12 +420,11 @@ async def test_repeated_updates_deletes_and_bulk_inserts_happen_once(people: Cal
 async def test_old_records_are_purged_and_young_ones_stay(people: Caller):
     for key in ("old", "young"):
         await db.insert(people(key), InsertRequest(table="people", data={"name": key}))
-    aged = "UPDATE dominus.idempotency SET created_at = now() - interval '25 hours' WHERE key = 'old'"
+    aged = "UPDATE dominus.outcomes SET created_at = now() - interval '25 hours' WHERE outcome LIKE '%old%'"
     await people.postgres.system.execute(aged)
     assert await purge(people.postgres, 24) == 1
-    assert await people.postgres.system.fetchval("SELECT array_agg(key) FROM dominus.idempotency") == [
-        "young"
-    ]
+    (left,) = await people.postgres.system.fetch("SELECT outcome FROM dominus.outcomes")
+    assert "young" in left["outcome"]
 
 
 @pytest.mark.parametrize("descending", [False, True])
@@ -661,7 +661,7 @@ async def test_a_statement_that_takes_too_long_is_a_timeout(people: Caller, pg_d
         "CREATE VIEW slow_view AS SELECT p.id FROM people p, generate_series(1, 3000) a,"
         " generate_series(1, 3000) b, generate_series(1, 3000) c WHERE a + b + c < p.id"
     )
-    impatient = await Postgres.open(pg_dsn, ServerSettings(statement_timeout=0.05))
+    impatient = await Postgres.open(pg_dsn, ServerSettings(statement_timeout=0.05), keys())
     with pytest.raises(DominusTimeoutError) as caught:
         await db.query(Caller(impatient)(), QueryRequest(table="slow_view"))
     assert caught.value.code == "statement_timeout"
@@ -689,7 +689,7 @@ async def test_a_lost_database_is_a_service_error(people: Caller):
     kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IS NOT NULL"
     await people.sql("CREATE TABLE locked (a int)")
     async with people.postgres.system.acquire() as connection, connection.transaction():
-        await connection.execute("LOCK TABLE public.locked")
+        await connection.execute("SET LOCAL ROLE dominus_data; LOCK TABLE public.locked; RESET ROLE")
         waiting = asyncio.create_task(db.insert(people("k"), InsertRequest(table="locked", data={"a": 1})))
         deadline = time.monotonic() + 10
         blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"

@@ -189,7 +189,7 @@ async def test_a_change_gives_up_on_a_table_in_long_use(call: Caller, monkeypatc
     await ddl.create_table(call(), table("t", ID))
     monkeypatch.setattr(ddl, "_SESSION", ddl._SESSION.replace("5s", "50ms"))
     async with call.postgres.data.acquire() as connection, connection.transaction():
-        await connection.fetch("SELECT * FROM t")
+        await connection.fetch("SELECT * FROM public.t")
         with pytest.raises(ServiceError) as caught:
             await ddl.add_column(call(), AddColumn(table="t", column="n", type="int"))
     assert caught.value.status_code == 503

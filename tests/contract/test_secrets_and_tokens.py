@@ -29,7 +29,8 @@ from dominus.errors import (
     ValidationError,
 )
 from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
-from dominus.orchestrator.engines.postgres.pools import Postgres
+from dominus.orchestrator.engines.postgres.migrate import migrate
+from dominus.orchestrator.engines.postgres.pools import Postgres, connect
 from dominus.orchestrator.handlers.context import Context, Idempotency, RawJson
 from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.identity import signing_keys
@@ -44,7 +45,7 @@ ROOT = Principal("service:root", "service", frozenset({"*"}))
 ROOT_TOKEN = generate_token()
 MASTER = secrets.token_bytes(32)
 OUR_KEYS = [generate_private_key(public_exponent=65537, key_size=2048) for _ in range(3)]
-TABLES = "data_keys, secrets, secret_versions, signing_keys, psks, idempotency"
+TABLES = "data_keys, secrets, secret_versions, signing_keys, psks, outcomes"
 
 
 @dataclass
@@ -93,9 +94,14 @@ def quick_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def postgres(dsn: str) -> AsyncIterator[Postgres]:
-    postgres = await Postgres.open(dsn, ServerSettings())
+    # Empty before it is opened: a test before may have left keys under another master key.
+    owner = await connect(dsn, application_name="test")
+    await migrate(owner, ServerSettings().data_role)
     tables = ", ".join(f"dominus.{name}" for name in TABLES.split(", "))
-    await postgres.system.execute(f"TRUNCATE {tables}")
+    await owner.execute(f"TRUNCATE {tables}")
+    await owner.close()
+    postgres = await Postgres.open(dsn, ServerSettings(), Vault([MASTER]))
+    await postgres.system.execute("TRUNCATE dominus.data_keys CASCADE")
     yield postgres
     await postgres.aclose()
 
@@ -334,7 +340,6 @@ async def test_no_plaintext_is_in_any_table_or_file(world: World, home: Path) ->
         assert marker.encode().hex() not in text
         assert psk not in text
         assert "PRIVATE KEY" not in text
-    await system.execute("CHECKPOINT")
     found = {b"KNOWN": 0, marker.encode(): 0, psk.encode(): 0, MASTER: 0}
     for file in home.rglob("*"):
         if file.is_file():

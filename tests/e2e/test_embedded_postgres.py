@@ -21,6 +21,7 @@ import asyncpg
 import pytest
 
 from dominus.errors import ConflictError, ServiceError
+from dominus.orchestrator.engines.postgres import cluster
 from dominus.orchestrator.engines.postgres import embedded as pgserver
 from dominus.orchestrator.engines.postgres import process as pgprocess
 from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
@@ -176,8 +177,74 @@ def test_nobody_enters_without_the_password(home: Path) -> None:
         without = f"postgresql://dominus@/dominus?host={home / 'run'}&port=5432"
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
             ask(without, "SELECT 1", passfile=home / "no-such-file")
-        rules = "SELECT array_agg(DISTINCT auth_method) FROM pg_hba_file_rules"
-        assert ask(dsn, rules) == ["scram-sha-256"]
+        rules = (home / "postgres" / "data" / "pg_hba.conf").read_text().splitlines()
+        ways = {rule.split()[-1] for rule in rules if rule.strip() and not rule.startswith("#")}
+        assert ways == {"scram-sha-256"}
+
+
+# What a home of an earlier version holds: its owner is the superuser that initdb makes.
+EARLIER = (
+    "CREATE ROLE dominus_data NOLOGIN; CREATE ROLE dominus_s_old LOGIN IN ROLE dominus_data",
+    "CREATE SCHEMA dominus; CREATE TABLE dominus.psks (id bigserial PRIMARY KEY); INSERT INTO dominus.psks VALUES (7)",
+    "CREATE FUNCTION dominus.f() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT max(id) FROM dominus.psks'",
+    "CREATE TYPE public.mood AS ENUM ('a'); CREATE VIEW public.v AS SELECT 1 AS n; SELECT lo_create(4711)",
+    "CREATE TABLE public.identified (id int GENERATED ALWAYS AS IDENTITY, m public.mood)",
+    # It would stand in for what the change calls, if `public` were searched.
+    "CREATE FUNCTION public.format(text, name) RETURNS text LANGUAGE sql AS $$ SELECT 'DROP SCHEMA dominus CASCADE' $$",
+)
+
+
+@pytest.fixture
+def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    def make(_: Path, data: Path, programs: Path, account: Any, password: str, fsync: str) -> None:
+        verifier = cluster.scram_verifier(password, b"salt of 16 bytes")
+        statements = f"ALTER ROLE dominus PASSWORD '{verifier}';\n\nCREATE DATABASE dominus;\n\n"
+        cluster._single(data, programs, account, "postgres", statements, fsync)
+
+    home = tmp_path / "home"
+    with monkeypatch.context() as patch:
+        patch.setattr(pgserver, "SUPERUSER", "dominus")
+        patch.setattr(pgserver, "make_owner", make)
+        patch.setattr(pgserver, "take_from_superuser", lambda *_: None)
+        with EmbeddedPostgres(home, is_durable=False) as server:
+            execute(server.start(), *EARLIER, "CREATE DATABASE second")
+            second = server.start().replace("/dominus?", "/second?")
+            execute(second, "CREATE TABLE there AS SELECT 2 AS n")
+    return home
+
+
+def test_the_owner_of_an_earlier_home_ceases_to_be_a_superuser_and_keeps_all(
+    earlier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = cluster._single
+
+    def interrupted(*args: Any) -> None:
+        real(*args)
+        raise ServiceError("interrupted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, "_single", interrupted)
+        with pytest.raises(ServiceError, match="interrupted"):
+            EmbeddedPostgres(earlier, is_durable=False).start()
+    for _ in range(2):
+        with EmbeddedPostgres(earlier, is_durable=False) as server:
+            dsn = server.start()
+            able = "SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolsuper"
+            assert ask(dsn, able) == "postgres"
+            with pytest.raises(asyncpg.PostgresError):
+                ask(dsn.replace("//dominus:", "//postgres:"), "SELECT 1")
+            assert ask(dsn, "SELECT dominus.f()") == 7
+            left = """
+                SELECT count(*) FROM (
+                  SELECT oid FROM pg_class WHERE relowner = 10 AND oid >= 16384 UNION ALL
+                  SELECT oid FROM pg_proc WHERE proowner = 10 AND oid >= 16384 UNION ALL
+                  SELECT oid FROM pg_type WHERE typowner = 10 AND oid >= 16384 UNION ALL
+                  SELECT oid FROM pg_namespace WHERE nspowner = 10 AND oid >= 16384 UNION ALL
+                  SELECT oid FROM pg_largeobject_metadata WHERE lomowner = 10) AS owned
+            """
+            assert ask(dsn, left) == 0
+            assert ask(dsn.replace("/dominus?", "/second?"), "SELECT n FROM there") == 2
+            execute(dsn, "ALTER ROLE dominus_data NOLOGIN; DROP ROLE IF EXISTS dominus_s_old")
 
 
 def test_nothing_listens_on_the_network(home: Path) -> None:

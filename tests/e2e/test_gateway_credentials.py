@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
+from pg_keys import keys
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -18,6 +20,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from test_redis_engines import RedisServer, start_server
 
 from dominus.errors import NotFoundError, RateLimitError, ServiceError, ValidationError
+from dominus.orchestrator.engines.postgres import embedded
 from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
 from dominus.orchestrator.engines.postgres.pools import Postgres
 from dominus.orchestrator.engines.redis.client import RedisEngine
@@ -45,7 +48,7 @@ def dsn(home: Path) -> Iterator[str]:
 
 @pytest.fixture
 async def postgres(dsn: str) -> AsyncIterator[Postgres]:
-    opened = await Postgres.open(dsn, ServerSettings(pool_size=8))
+    opened = await Postgres.open(dsn, ServerSettings(pool_size=8), keys())
     yield opened
     await opened.aclose()
 
@@ -115,8 +118,8 @@ async def test_a_postgres_login_works_as_the_data_role_and_what_it_makes_stays(
     await connection.close()
 
     assert await credentials.release(ALICE, login.username) is True
-    assert await postgres.data.fetchval("SELECT a.id + b.id FROM as_data a, as_itself b") == 3
-    await postgres.data.execute("DROP TABLE as_data; DROP TABLE as_itself")
+    assert await postgres.data.fetchval("SELECT a.id + b.id FROM public.as_data a, public.as_itself b") == 3
+    await postgres.data.execute("DROP TABLE public.as_data; DROP TABLE public.as_itself")
     assert await roles(postgres) == await rows(postgres) == set()
 
 
@@ -149,27 +152,22 @@ async def test_a_postgres_login_gets_no_further(dsn: str, make: Make, statement:
 
 
 async def test_the_password_is_in_no_log_and_proves_itself(
-    home: Path, dsn: str, postgres: Postgres, make: Make
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make
 ) -> None:
-    await postgres.system.execute("ALTER SYSTEM SET log_statement = 'all'")
-    await postgres.system.execute("SELECT pg_reload_conf()")
-    credentials = make()
-
-    async def logged() -> bool:
-        await postgres.system.execute("SELECT 'marker of this test'")
-        return "marker of this test" in (home / "postgres.log").read_text()
-
-    await until(logged)
-    login = await credentials.create(ALICE, "postgres")
-    await postgres.system.execute("ALTER SYSTEM RESET log_statement")
-    await postgres.system.execute("SELECT pg_reload_conf()")
-    log = (home / "postgres.log").read_text()
-    assert f'CREATE ROLE "{login.username}"' in log
-    assert login.password not in log
-    wrong = Login(login.username, login.password[:-1] + "!", login.database, 1)
-    with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(as_user(dsn, wrong))
-    await credentials.release(ALICE, login.username)
+    monkeypatch.setitem(embedded._SETTINGS, "log_statement", "all")
+    with EmbeddedPostgres(tmp_path / "home", is_durable=False) as server:
+        dsn = await asyncio.to_thread(server.start)
+        pg = await Postgres.open(dsn, ServerSettings(pool_size=2), keys())
+        credentials = make(pg=pg)
+        login = await credentials.create(ALICE, "postgres")
+        log = (server._home / "postgres.log").read_text()
+        assert f'CREATE ROLE "{login.username}"' in log
+        assert login.password not in log
+        wrong = Login(login.username, login.password[:-1] + "!", login.database, 1)
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(as_user(dsn, wrong))
+        await credentials.release(ALICE, login.username)
+        await pg.aclose()
 
 
 async def test_only_its_owner_releases_a_login_and_only_once(
@@ -280,10 +278,17 @@ async def test_one_that_cannot_be_dropped_is_put_off_and_keeps_no_other_back(
     credentials = make(gateway_login_lifetime=0)
     held, other = [await credentials.create(ALICE, "postgres") for _ in range(2)]
     await postgres.system.execute("CREATE DATABASE another")
-    # What it has in another database is out of our reach.
-    outside = await asyncpg.connect(re.sub(r"@/\w+", "@/another", dsn))
-    await outside.execute(f'CREATE TABLE its (id int); ALTER TABLE its OWNER TO "{held.username}"')
-    await outside.close()
+    # A table, for which the data role has no schema there, and a large object, which has none.
+    elsewhere = re.sub(r"@/\w+", "@/another", dsn)
+    owner = await asyncpg.connect(elsewhere)
+    await owner.execute(f'GRANT CREATE ON SCHEMA public TO "{held.username}"')
+    await owner.close()
+    await postgres.system.execute("UPDATE dominus.gateway_logins SET expires_at = now()")
+    for login, statement in ((held, "CREATE TABLE its (id int)"), (other, "SELECT lo_create(0)")):
+        await postgres.system.execute(f"ALTER ROLE \"{login.username}\" VALID UNTIL 'infinity'")
+        outside = await asyncpg.connect(as_user(elsewhere, login))
+        await outside.execute(f"SET ROLE NONE; {statement}")
+        await outside.close()
     assert await credentials.reap() == 1
     assert held.username in caplog.text
     assert await roles(postgres) == {held.username}
@@ -352,7 +357,7 @@ async def own(dsn: str, attributes: str) -> str:
     connection = await asyncpg.connect(dsn)
     name = f"owner_{attributes.lower()}"
     await connection.execute(f"CREATE ROLE {name} LOGIN {attributes} PASSWORD 'secret'")
-    await connection.execute(f"GRANT dominus_data TO {name} WITH ADMIN OPTION")
+    await connection.execute(f"GRANT dominus_data TO {name} WITH ADMIN OPTION; GRANT {name} TO CURRENT_USER")
     await connection.execute(f"CREATE DATABASE {name} OWNER {name}")
     await connection.close()
     return re.sub(r"//[^@]*@/\w+", f"//{name}:secret@/{name}", dsn)
@@ -362,14 +367,14 @@ async def test_an_owner_who_is_no_superuser_makes_and_ends_logins(
     dsn: str, postgres: Postgres, make: Make
 ) -> None:
     of_owner = await own(dsn, "CREATEROLE")
-    pg = await Postgres.open(of_owner, ServerSettings(pool_size=4))
+    pg = await Postgres.open(of_owner, ServerSettings(pool_size=4), keys())
     credentials = make(pg=pg)
     login = await credentials.create(ALICE, "postgres")
     connection = await asyncpg.connect(as_user(of_owner, login))
     await connection.execute("SET ROLE NONE; CREATE TABLE mine (id int)")
     assert await credentials.release(ALICE, login.username) is True
     assert await is_dead(connection)
-    assert await pg.data.fetchval("SELECT count(*) FROM mine") == 0
+    assert await pg.data.fetchval("SELECT count(*) FROM public.mine") == 0
     assert await roles(postgres) == set()
     await pg.aclose()
 
@@ -377,7 +382,17 @@ async def test_an_owner_who_is_no_superuser_makes_and_ends_logins(
 async def test_an_owner_who_may_not_make_roles_is_told_what_to_grant(
     dsn: str, postgres: Postgres, make: Make
 ) -> None:
-    pg = await Postgres.open(await own(dsn, "NOCREATEROLE"), ServerSettings(pool_size=4))
+    of_owner = await own(dsn, "NOCREATEROLE")
+    with pytest.raises(ServiceError) as caught:
+        await Postgres.open(of_owner, ServerSettings(), keys())
+    assert caught.value.code == "data_login_missing"
+    for said in ("CREATEROLE", "CREATE ROLE dominus_pool LOGIN NOINHERIT", "DOMINUS_DATA_URL"):
+        assert said in str(caught.value.hint)
+    await postgres.system.execute(
+        "CREATE ROLE dominus_pool LOGIN NOINHERIT PASSWORD 'pool'; GRANT dominus_data TO dominus_pool"
+    )
+    data_url = SecretStr(of_owner.replace("//owner_nocreaterole:secret@", "//dominus_pool:pool@"))
+    pg = await Postgres.open(of_owner, ServerSettings(pool_size=4, data_url=data_url), keys())
     with pytest.raises(ServiceError) as caught:
         await make(pg=pg).create(ALICE, "postgres")
     assert (caught.value.code, caught.value.retryable) == ("credentials_unavailable", False)

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import asyncpg
 import pytest
+from pg_keys import keys
 
 from dominus.errors import ServiceError, ValidationError
 from dominus.orchestrator.engines.postgres import direct_pool as pools
@@ -45,7 +46,7 @@ def settings() -> ServerSettings:
 
 @pytest.fixture
 async def postgres(dsn: str, settings: ServerSettings) -> AsyncIterator[Postgres]:
-    opened = await Postgres.open(dsn, settings)
+    opened = await Postgres.open(dsn, settings, keys())
     yield opened
     await opened.aclose()
 
@@ -88,7 +89,7 @@ async def test_replicas_on_several_databases_of_one_server_share_the_role(server
     names = [f"shared{number}" for number in range(3)]
     copies = [await clone_database(server_dsn, "template1", name) for name in names]
     settings = ServerSettings(data_role="shared_role", pool_size=1)
-    opened = await asyncio.gather(*(Postgres.open(copy, settings) for copy in copies * 2))
+    opened = await asyncio.gather(*(Postgres.open(copy, settings, keys()) for copy in copies * 2))
     for one in opened:
         assert await one.data.fetchval("SELECT current_user") == "shared_role"
     await asyncio.gather(*(one.aclose() for one in opened))
@@ -126,7 +127,7 @@ async def test_an_older_replica_starts_on_a_newer_schema_and_says_so(
     dsn: str, postgres: Postgres, settings: ServerSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     await run(dsn, "INSERT INTO dominus.migrations VALUES (9001, '9001_future.sql', 'x')")
-    again = await Postgres.open(dsn, settings)
+    again = await Postgres.open(dsn, settings, keys())
     await again.aclose()
     assert "9001_future.sql" in caplog.text
 
@@ -135,16 +136,26 @@ def test_line_ends_do_not_change_a_checksum() -> None:
     assert Migration(1, "a", "SELECT 1;\n").checksum == Migration(1, "a", "SELECT 1;\r\n").checksum
 
 
-async def test_users_statements_run_under_the_data_role_and_use_public(postgres: Postgres) -> None:
+async def test_users_statements_run_under_the_data_role(postgres: Postgres) -> None:
     assert await postgres.data.fetchval("SELECT current_user") == "dominus_data"
-    await postgres.data.execute("CREATE TABLE notes (id bigint PRIMARY KEY, body text)")
-    await postgres.data.execute("INSERT INTO notes VALUES (1, 'a')")
+    await postgres.data.execute("CREATE TABLE public.notes (id bigint PRIMARY KEY, body text)")
+    await postgres.data.execute("INSERT INTO public.notes VALUES (1, 'a')")
     await postgres.data.execute("CREATE TEMP TABLE staging (j json)")
-    assert await postgres.data.fetchval("SELECT body FROM notes") == "a"
+    assert await postgres.data.fetchval("SELECT body FROM public.notes") == "a"
 
 
 @pytest.mark.parametrize(
-    "table", ["idempotency", "secrets", "secret_versions", "data_keys", "signing_keys", "psks", "migrations"]
+    "table",
+    [
+        "outcomes",
+        "idempotency",
+        "secrets",
+        "secret_versions",
+        "data_keys",
+        "signing_keys",
+        "psks",
+        "migrations",
+    ],
 )
 async def test_users_statements_cannot_see_or_write_system_tables(postgres: Postgres, table: str) -> None:
     for statement in (
@@ -167,30 +178,30 @@ async def test_resetting_the_role_does_not_leave_it(postgres: Postgres) -> None:
 
 
 async def test_the_data_role_may_remember_an_outcome_once_and_not_read_it(postgres: Postgres) -> None:
-    remember = "SELECT dominus_api.remember($1, $2, $3, $4)"
-    assert await postgres.data.fetchval(remember, "svc", "key", "print", '{"id": 1}') is True
+    remember = "SELECT dominus_api.remember($1, $2, $3)"
+    assert await postgres.data.fetchval(remember, b"slot", "print", '{"id": 1}') is True
     with pytest.raises(asyncpg.UniqueViolationError):
-        await postgres.data.fetchval(remember, "svc", "key", "print", '{"id": 2}')
-    found = await postgres.system.fetchrow("SELECT fingerprint, outcome FROM dominus.idempotency")
+        await postgres.data.fetchval(remember, b"slot", "print", '{"id": 2}')
+    found = await postgres.system.fetchrow("SELECT fingerprint, outcome FROM dominus.outcomes")
     assert found is not None
     assert list(found) == ["print", '{"id": 1}']
 
 
 async def test_remembering_goes_with_the_transaction_of_the_write(postgres: Postgres) -> None:
-    await postgres.data.execute("CREATE TABLE notes (id bigint PRIMARY KEY)")
+    await postgres.data.execute("CREATE TABLE public.notes (id bigint PRIMARY KEY)")
     write = """
-        WITH written AS (INSERT INTO notes VALUES (1), (1) RETURNING id)
-        SELECT dominus_api.remember('svc', 'key', 'print', '{}'), count(*) FROM written
+        WITH written AS (INSERT INTO public.notes VALUES (1), (1) RETURNING id)
+        SELECT dominus_api.remember('slot'::bytea, 'print', '{}'), count(*) FROM written
     """
     with pytest.raises(asyncpg.UniqueViolationError):
         await postgres.data.fetchrow(write)
-    assert await postgres.system.fetchval("SELECT count(*) FROM dominus.idempotency") == 0
+    assert await postgres.system.fetchval("SELECT count(*) FROM dominus.outcomes") == 0
 
 
 async def test_what_the_owner_creates_in_public_is_there_for_users(dsn: str, postgres: Postgres) -> None:
     await run(dsn, "CREATE TABLE public.by_psql (id bigserial, body text)")
-    await postgres.data.execute("INSERT INTO by_psql (body) VALUES ('a')")
-    assert await postgres.data.fetchval("SELECT count(*) FROM by_psql") == 1
+    await postgres.data.execute("INSERT INTO public.by_psql (body) VALUES ('a')")
+    assert await postgres.data.fetchval("SELECT count(*) FROM public.by_psql") == 1
 
 
 async def test_a_user_function_does_not_stand_in_for_a_built_in_one(postgres: Postgres) -> None:
@@ -204,15 +215,16 @@ async def test_an_owner_without_superuser_rights_is_enough(server_dsn: str, sett
     await run(
         server_dsn,
         "CREATE ROLE app LOGIN CREATEROLE PASSWORD 'app password'",
+        "GRANT app TO CURRENT_USER",
         "CREATE DATABASE app OWNER app",
     )
     parts = urlsplit(with_database(server_dsn, "app"))
     dsn = parts._replace(netloc=f"app:{quote('app password')}@").geturl()
     settings = settings.model_copy(update={"data_role": "App's role"})
     for _ in range(2):
-        opened = await Postgres.open(dsn, settings)
+        opened = await Postgres.open(dsn, settings, keys())
         assert await opened.data.fetchval("SELECT current_user") == "App's role"
-        await opened.data.execute("CREATE TABLE IF NOT EXISTS t ()")
+        await opened.data.execute("CREATE TABLE IF NOT EXISTS public.t ()")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await opened.data.execute("SELECT * FROM dominus.psks")
         await opened.aclose()
@@ -220,10 +232,15 @@ async def test_an_owner_without_superuser_rights_is_enough(server_dsn: str, sett
 
 
 async def test_an_owner_who_may_not_create_the_role_is_told_what_to_run(server_dsn: str) -> None:
-    await run(server_dsn, "CREATE ROLE plain LOGIN PASSWORD 'x'", "CREATE DATABASE plain OWNER plain")
+    await run(
+        server_dsn,
+        "CREATE ROLE plain LOGIN PASSWORD 'x'",
+        "GRANT plain TO CURRENT_USER",
+        "CREATE DATABASE plain OWNER plain",
+    )
     dsn = urlsplit(with_database(server_dsn, "plain"))._replace(netloc="plain:x@").geturl()
     with pytest.raises(ServiceError, match="may not create it") as caught:
-        await Postgres.open(dsn, ServerSettings(data_role="missing"))
+        await Postgres.open(dsn, ServerSettings(data_role="missing"), keys())
     assert 'CREATE ROLE "missing" NOLOGIN; GRANT "missing" TO' in str(caught.value.hint)
     await drop_database(server_dsn, "plain")
 
@@ -231,19 +248,19 @@ async def test_an_owner_who_may_not_create_the_role_is_told_what_to_run(server_d
 async def test_an_owner_who_may_not_create_schemas_is_a_clear_error(server_dsn: str, dsn: str) -> None:
     await run(server_dsn, "CREATE ROLE guest LOGIN PASSWORD 'x'")
     with pytest.raises(ServiceError, match="permission denied for database"):
-        await Postgres.open(urlsplit(dsn)._replace(netloc="guest:x@").geturl(), ServerSettings())
+        await Postgres.open(urlsplit(dsn)._replace(netloc="guest:x@").geturl(), ServerSettings(), keys())
 
 
 async def test_a_data_role_that_could_see_the_system_schema_is_refused(dsn: str) -> None:
     with pytest.raises(ServiceError) as caught:
-        await Postgres.open(dsn, ServerSettings(data_role="dominus"))
+        await Postgres.open(dsn, ServerSettings(data_role="dominus"), keys())
     assert caught.value.code == "data_role_too_powerful"
 
 
 async def test_a_role_name_that_cannot_exist_is_refused(dsn: str) -> None:
     for name in ("", "x" * 64, "a\0b"):
         with pytest.raises(ValidationError):
-            await Postgres.open(dsn, ServerSettings(data_role=name))
+            await Postgres.open(dsn, ServerSettings(data_role=name), keys())
 
 
 async def test_a_statement_that_takes_too_long_is_cancelled(postgres: Postgres) -> None:
@@ -267,7 +284,7 @@ async def test_an_exhausted_pool_is_a_retryable_503(
 async def test_an_unreachable_server_is_named_without_its_password(host: str) -> None:
     where = f"{host}/shop" if ":" in host else f"/shop?host={host}"
     with pytest.raises(ServiceError) as caught:
-        await Postgres.open(f"postgresql://app:hunter2@{where}", ServerSettings())
+        await Postgres.open(f"postgresql://app:hunter2@{where}", ServerSettings(), keys())
     said = f"{caught.value} {caught.value!r}"
     assert host in said
     assert "shop" in said
@@ -278,7 +295,7 @@ async def test_an_unreachable_server_is_named_without_its_password(host: str) ->
 async def test_a_wrong_password_is_said_without_it(server_dsn: str) -> None:
     parts = urlsplit(server_dsn)
     with pytest.raises(ServiceError, match="password authentication failed") as caught:
-        await Postgres.open(parts._replace(netloc="dominus:hunter2@").geturl(), ServerSettings())
+        await Postgres.open(parts._replace(netloc="dominus:hunter2@").geturl(), ServerSettings(), keys())
     assert "hunter2" not in str(caught.value)
 
 
@@ -287,7 +304,7 @@ async def test_a_wrong_password_is_said_without_it(server_dsn: str) -> None:
 )
 async def test_a_url_that_is_none_of_postgresql_is_refused(bad: str) -> None:
     with pytest.raises((ValidationError, ServiceError)) as caught:
-        await Postgres.open(bad, ServerSettings())
+        await Postgres.open(bad, ServerSettings(), keys())
     assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
 
 

@@ -10,13 +10,15 @@ from typing import Any, cast
 
 import asyncpg
 import pytest
+from pg_keys import keys
 
 from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
 from dominus.orchestrator.engines.postgres.pools import Postgres
 from dominus.orchestrator.settings import ServerSettings
 
 SIZE = 4
-BUSY = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dominus data' AND state = 'active'"
+BUSY = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dominus data' AND query LIKE '%pg_sleep%'"
+BUSY += " AND state = 'active'"
 OPEN = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dominus data'"
 END = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'dominus data'"
 
@@ -29,7 +31,7 @@ def dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 async def postgres(dsn: str) -> AsyncIterator[Postgres]:
-    opened = await Postgres.open(dsn, ServerSettings(pool_size=SIZE))
+    opened = await Postgres.open(dsn, ServerSettings(pool_size=SIZE), keys())
     yield opened
     await opened.aclose()
 
@@ -44,7 +46,7 @@ async def until(postgres: Postgres, question: str, answer: int) -> None:
 async def test_closing_waits_for_single_statements_and_not_longer(
     dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    opened = await Postgres.open(dsn, ServerSettings(pool_size=SIZE))
+    opened = await Postgres.open(dsn, ServerSettings(pool_size=SIZE), keys())
     running = [asyncio.create_task(opened.data.fetchrow("SELECT pg_sleep(0.3)")) for _ in range(SIZE)]
     await until(opened, BUSY, SIZE)
     began = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from dominus.contract.handshake import MAGIC, BadHandshakeError, Hello, encode_reply, read_hello
@@ -44,6 +45,8 @@ class Greeting(asyncio.Protocol):
         self.hello: Hello | None = None
         self.opening: asyncio.Task[None] | None = None
         """What the doorkeeper does about it; cancelled when the client leaves."""
+        self.is_answered = False
+        """The handshake was accepted."""
         self.has_ended = False
         self.is_lost = False
         self.peer = "?"
@@ -51,12 +54,36 @@ class Greeting(asyncio.Protocol):
         self._received = b""
         self._is_refused = False
         self._discarded_bytes = 0
+        self._heard: asyncio.Future[None] | None = None
+        self._skipped_bytes = 0
+        self._goodbye: Callable[[str, str], bytes] | None = None
         self._timer = asyncio.get_running_loop().call_later(handshake_seconds, self._be_late)
 
     @property
     def rest(self) -> bytes:
         """What came after the handshake: the database's."""
-        return self._received[self.hello.size :] if self.hello is not None else b""
+        return self._received[self.hello.size + self._skipped_bytes :] if self.hello is not None else b""
+
+    def answer(self, data: bytes, goodbye: Callable[[str, str], bytes] | None = None) -> None:
+        """Send something; from now on a refusal is said as `goodbye(code, message)`, in the database's own language."""
+        self.is_answered = True
+        self._goodbye = goodbye or self._goodbye
+        self.transport.write(data)
+
+    async def more(self) -> None:
+        """Wait until more of the database's bytes have come. Raises ConnectionError when none will."""
+        if self.has_ended or self.is_lost:
+            raise ConnectionAbortedError("the client hung up")
+        self._heard = asyncio.get_running_loop().create_future()
+        self.transport.resume_reading()
+        try:
+            await self._heard
+        finally:
+            self._heard = None
+
+    def skip(self, count: int) -> None:
+        """Keep so many of the database's bytes from it: they are answered."""
+        self._skipped_bytes += count
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to listen."""
@@ -73,6 +100,9 @@ class Greeting(asyncio.Protocol):
             return
         self._received += data
         if self.hello is not None:
+            if self._heard is not None and not self._heard.done():
+                self.transport.pause_reading()
+                self._heard.set_result(None)
             return
         try:
             self.hello = read_hello(self._received)
@@ -87,6 +117,8 @@ class Greeting(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Go on if all has been said; else it never will be."""
         self.has_ended = True
+        if self._heard is not None and not self._heard.done():
+            self._heard.set_exception(ConnectionAbortedError("the client hung up"))
         if self.hello is None or self._is_refused:
             self.transport.close()
             return False
@@ -107,7 +139,9 @@ class Greeting(asyncio.Protocol):
         self._is_refused = True
         self._timer.cancel()
         self._keeper.sent_away(self, code, message)
-        if self._received[:4] == MAGIC:
+        if self._goodbye is not None:
+            self.part_with(self._goodbye(code, message))
+        elif self._received[:4] == MAGIC:
             self.part_with(encode_reply(code, message))
         else:
             self.transport.close()

@@ -15,6 +15,7 @@ from dominus.orchestrator.gateway.limits import Limits
 from dominus.orchestrator.gateway.logins.credentials import Credentials
 from dominus.orchestrator.gateway.logins.redis import SharedLogin
 from dominus.orchestrator.gateway.metrics import GatewayMetrics
+from dominus.orchestrator.gateway.postgres_startup import StartupScreen
 from dominus.orchestrator.gateway.server import Gateway
 from dominus.orchestrator.gateway.upstream.connection import RedisLogin
 from dominus.orchestrator.gateway.upstream.targets import Target, builtin_targets, parse_targets
@@ -78,11 +79,13 @@ class RunningGateway:
             dsn: the database behind the target `postgres`.
             redis_url: the Redis behind the target `redis`; None: the one in this process.
         """
+        self.credentials = Credentials(postgres, redis, settings)
         builtin = builtin_targets(dsn, redis_url, redis)
+        screen = StartupScreen(self.credentials.find_database)
+        builtin["postgres"] = replace(builtin["postgres"], screen=screen)
         if redis_url is not None and "redis" in builtin:
             builtin["redis"] = restricted(builtin["redis"], redis, secret, settings)
         self.targets: Mapping[str, Target] = _targets(settings, builtin)
-        self.credentials = Credentials(postgres, redis, settings)
         self._listener = listener
         self._verify = verify
         self._settings = settings

@@ -8,6 +8,8 @@ A refusal has one of these codes, and is logged and counted:
     wrong_target           the token opens another target than the one named
     unknown_target         there is no such target, or no such endpoint of it
     forbidden              the token lacks the target's scope
+    bad_startup            what follows is no startup message of PostgreSQL
+    startup_refused        it asks for another login or database than the session's own
     too_many_connections   of this principal
     gateway_full           of all
     upstream_unavailable   the database does not answer
@@ -37,7 +39,8 @@ from dominus.orchestrator.net.listener import BACKLOG, bind
 from dominus.orchestrator.net.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
-    from dominus.orchestrator.gateway.upstream.targets import Target
+    from dominus.orchestrator.gateway.upstream.targets import Screen, Target
+    from dominus.orchestrator.identity.principal import Principal
     from dominus.orchestrator.identity.tokens import SessionGrant
 
 __all__ = ["Gateway"]
@@ -211,8 +214,8 @@ class Gateway:
 
     async def _open(self, greeting: Greeting, hello: Hello) -> None:
         try:
-            async with asyncio.timeout(self._limits.connect):
-                await self._lead(greeting, hello)
+            async with asyncio.timeout(self._limits.connect) as deadline:
+                await self._lead(greeting, hello, deadline)
         except (_RefusedError, DominusError) as error:
             greeting.refuse(error.code, error.message)
         except TimeoutError:
@@ -221,7 +224,7 @@ class Gateway:
             _log.exception("a connection could not be opened")
             greeting.refuse("internal", "the gateway failed; its log says why")
 
-    async def _lead(self, greeting: Greeting, hello: Hello) -> None:
+    async def _lead(self, greeting: Greeting, hello: Hello, deadline: asyncio.Timeout) -> None:
         grant = await self._verify(hello.token)
         target = self._target_of(grant, hello)
         subject = grant.principal.subject
@@ -232,6 +235,10 @@ class Gateway:
         try:
             transport, upstream = await open_upstream(target.addresses[hello.endpoint], target.login)
             try:
+                if target.screen is not None:
+                    # It has a time of its own: the client's.
+                    deadline.reschedule(None)
+                    await self._screen(greeting, hello, target.screen, grant.principal)
                 is_tied = self._tie(greeting, hello, (target.name, subject), transport, upstream)
             finally:
                 if not is_tied:
@@ -239,6 +246,17 @@ class Gateway:
         finally:
             if not is_tied:
                 self._admission.leave(subject)
+
+    async def _screen(self, greeting: Greeting, hello: Hello, screen: Screen, principal: Principal) -> None:
+        """Hear what the client asks of the database before the database does."""
+        greeting.answer(b"" if hello.is_published else encode_reply(), screen.goodbye)
+        try:
+            async with asyncio.timeout(self._limits.handshake):
+                await screen.admit(greeting, principal)
+        except TimeoutError:
+            raise _RefusedError("handshake_timeout", "the startup message took too long") from None
+        except ConnectionError as error:
+            raise _RefusedError("bad_startup", str(error)) from None
 
     def _target_of(self, grant: SessionGrant, hello: Hello) -> Target:
         if hello.target not in (None, grant.target):
@@ -261,7 +279,7 @@ class Gateway:
         upstream: Upstream,
     ) -> bool:
         """Tie both connections together; False when one of them is gone already."""
-        reply = b"" if hello.is_published else encode_reply()
+        reply = b"" if hello.is_published or greeting.is_answered else encode_reply()
         if greeting.is_lost or greeting.transport.is_closing():
             return False
         if upstream.is_lost:

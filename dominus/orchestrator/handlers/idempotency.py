@@ -1,9 +1,10 @@
 """Writes that happen once, however often they are sent.
 
-A write to PostgreSQL stores its outcome under (principal, key) in its own transaction, by
-`dominus_api.remember`. A repeat runs into that primary key (or into the user's own constraints), is rolled
-back, and is answered with what was stored. So the first, common call pays no extra round trip, and two at the
-same time cannot both win: the second waits on the key until the first has ended.
+A write to PostgreSQL stores its outcome in its own transaction, by `dominus_api.remember`, under a slot: a keyed hash
+of principal, project, environment and idempotency key. A repeat runs into that primary key (or into the user's own
+constraints), is rolled back, and is answered with what was stored. So the first, common call pays no extra round trip,
+and two at the same time cannot both win: the second waits on the slot until the first has ended. Sessions may call the
+function too; they cannot make the slot of anybody's key.
 """
 
 from __future__ import annotations
@@ -23,24 +24,26 @@ __all__ = ["REMEMBER", "as_outcome", "exactly_once", "purge", "remembered", "sto
 
 logger = logging.getLogger("dominus.orchestrator.handlers.idempotency")
 
-REMEMBER = "SELECT dominus_api.remember($1, $2, $3, $4)"
+REMEMBER = "SELECT dominus_api.remember($1, $2, $3)"
 """Its arguments are `remembered(ctx)` and the outcome."""
 
 _FIND = """
 SELECT fingerprint, outcome
-FROM dominus.idempotency
-WHERE principal = $1 AND key = $2
+FROM dominus.outcomes
+WHERE slot = $1
 """
 _PURGE = """
-DELETE FROM dominus.idempotency
+DELETE FROM dominus.{table}
 WHERE ctid IN (
   SELECT ctid
-  FROM dominus.idempotency
+  FROM dominus.{table}
   WHERE created_at < now() - make_interval(hours => $1)
   LIMIT $2
 )
 """
 _PURGE_BATCH = 10_000
+# The second is written by replicas of the version before 0003 alone.
+_TABLES = ("outcomes", "idempotency")
 
 
 def as_outcome(data: str, types: bytes | None = None) -> str:
@@ -53,11 +56,14 @@ def _as_answer(outcome: str) -> RawJson:
     return RawJson.of(data.encode(), types.encode() or None)
 
 
-def remembered(ctx: Context) -> tuple[str, str, str] | None:
-    """Return principal, key and fingerprint of a keyed write; None when the caller sent no key."""
+def remembered(ctx: Context) -> tuple[bytes, str] | None:
+    """Return slot and fingerprint of a keyed write; None when the caller sent no key."""
     if ctx.idempotency is None:
         return None
-    return ctx.principal.subject, ctx.idempotency.key, ctx.idempotency.fingerprint
+    principal, sent = ctx.principal, ctx.idempotency
+    place = (principal.subject, principal.project, principal.environment, sent.key)
+    slot = ctx.resources.vault.fingerprint(b"outcome", *(part.encode() for part in place))
+    return bytes.fromhex(slot), sent.fingerprint
 
 
 async def stored_outcome(ctx: Context) -> RawJson | None:
@@ -69,8 +75,8 @@ async def stored_outcome(ctx: Context) -> RawJson | None:
     known = remembered(ctx)
     if known is None:
         return None
-    principal, key, fingerprint = known
-    record = await ctx.resources.postgres.system.fetchrow(_FIND, principal, key)
+    slot, fingerprint = known
+    record = await ctx.resources.postgres.system.fetchrow(_FIND, slot)
     if record is None:
         return None
     if record["fingerprint"] != fingerprint:
@@ -109,9 +115,13 @@ async def exactly_once(ctx: Context, write: Callable[[], Awaitable[RawJson]]) ->
 
 async def purge(postgres: Postgres, hours: int) -> int:
     """Delete the records that are older than `hours`, in batches; return how many there were."""
+    return sum([await _purge(postgres, _PURGE.format(table=table), hours) for table in _TABLES])
+
+
+async def _purge(postgres: Postgres, statement: str, hours: int) -> int:
     deleted = 0
     while True:
-        tag: str = await postgres.system.execute(_PURGE, hours, _PURGE_BATCH)
+        tag: str = await postgres.system.execute(statement, hours, _PURGE_BATCH)
         batch = int(tag.rpartition(" ")[2])
         deleted += batch
         if batch < _PURGE_BATCH:

@@ -25,9 +25,8 @@ _KEY_BITS = 2048
 # A token lives a day at most.
 _OVERLAP = dt.timedelta(days=1)
 _RELOAD_SECONDS = 3.0
-# Any number of ours, the same on every replica.
-_ROTATION_LOCK = 0x_6B65_7973
-
+# Not an advisory lock: those are everybody's, and a session could hold it for ever.
+_LOCK = "SET LOCAL lock_timeout = '30s'; LOCK TABLE dominus.signing_keys IN SHARE ROW EXCLUSIVE MODE"
 _LOAD_KEYS = """
 SELECT kid, private_encrypted, created_at, expires_at
 FROM dominus.signing_keys
@@ -150,7 +149,7 @@ class SigningKeys:
         try:
             async with self._pool.acquire() as connection, connection.transaction():
                 # One replica at a time; the others then find that it is done.
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", _ROTATION_LOCK)
+                await connection.execute(_LOCK)
                 newest: dt.datetime | None = await connection.fetchval(_NEWEST_KEY)
                 is_due = newest is None or (max_age is not None and self._now() - newest >= max_age)
                 if is_due:

@@ -82,7 +82,8 @@ async def _run(
         statement: Statement | None = None
         try:
             statement = build(table)
-            return await postgres.data.fetchrow(statement.sql, *statement.args), statement
+            asked = postgres.data.fetchrow(statement.sql, *statement.args, is_inert=statement.is_inert)
+            return await asked, statement
         except (ValidationError, *FAILURES) as error:
             failure = from_postgres(error, statement.terms if statement else ())
             is_stale = failure.code == "unknown_column" or is_stale_catalog(error)

@@ -33,6 +33,10 @@ handlers = Handlers(contract.ddl)
 # standard_conforming_strings: our grammar takes a backslash for itself. lock_timeout: a change that waits for
 # a long query makes everyone else wait behind it.
 _SESSION = "SET LOCAL standard_conforming_strings = on; SET LOCAL lock_timeout = '5s'"
+# What users write may name their own types and functions, bound once and for all where it is read. Our own statements
+# see the system's alone.
+_SEE_PUBLIC = "SET LOCAL search_path = pg_catalog, public, pg_temp"
+_SEE_OURS = "SET LOCAL search_path = pg_catalog, pg_temp"
 _UNKNOWN_TYPES = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regtype(name) IS NULL"
 _NOTIFY = "SELECT pg_notify($1, $2)"
 _TYPE_HINTS = {
@@ -119,8 +123,10 @@ async def create_table(ctx: Context, request: contract.CreateTable) -> RawJson:
 async def _create(ctx: Context, request: contract.CreateTable, types: list[str], statement: str) -> RawJson:
     catalog = await catalog_of(ctx.resources.postgres)
     async with _altering(ctx, catalog, request.schema_) as connection:
+        await connection.execute(_SEE_PUBLIC)
         await _require_types(connection, types)
         await connection.execute(statement)
+        await connection.execute(_SEE_OURS)
         table = await catalog.read(request.schema_, request.table, connection)
         columns = [dict(column.info()) for column in table.columns.values()]
         return await _answer(
@@ -165,6 +171,7 @@ async def _add(ctx: Context, request: contract.AddColumn) -> RawJson:
     catalog = await catalog_of(ctx.resources.postgres)
     async with _altering(ctx, catalog, request.schema_) as connection:
         table = await catalog.read(request.schema_, request.table, connection)
+        await connection.execute(_SEE_PUBLIC)
         await _require_types(connection, [type_])
         try:
             await connection.execute(f"ALTER TABLE {table.sql} ADD COLUMN {name} {type_}{rules.clauses()}")
@@ -177,6 +184,7 @@ async def _add(ctx: Context, request: contract.AddColumn) -> RawJson:
                 details={"table": table.label, "column": request.column},
                 hint="pass a default, or nullable=True",
             ) from error
+        await connection.execute(_SEE_OURS)
         added = (await catalog.read(request.schema_, request.table, connection)).column(request.column)
         changed: contract.TableChanged = {
             "schema": request.schema_,

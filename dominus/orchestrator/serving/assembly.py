@@ -146,7 +146,8 @@ class OpenResources:
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> Resources:
         settings = self._process.settings
-        postgres = await Postgres.open(self._process.dsn, settings)
+        vault = Vault(self._process.master_keys)
+        postgres = await Postgres.open(self._process.dsn, settings, vault)
         stack.push_async_callback(postgres.aclose)
         if self._process.postgres is not None:
             watch = asyncio.create_task(_keep_running(self._process.postgres), name="dominus-postgres")
@@ -154,8 +155,6 @@ class OpenResources:
         server_key = str(self._process.home or "default")
         redis = await RedisEngine.open(_given(settings.redis_url), server_key=server_key)
         stack.push_async_callback(redis.aclose)
-        vault = Vault(self._process.master_keys)
-        await vault.start(postgres.system)
         await vault.rewrap(postgres.system)
         tokens = Tokens(
             postgres.system,

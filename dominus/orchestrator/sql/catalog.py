@@ -27,6 +27,8 @@ CHANNEL = "dominus_catalog"
 _TTL_SECONDS = 5.0
 _MAX_TABLES = 10_000
 
+# is_inert: no view, rule or policy, no type of users' with a cast of theirs, no computed column, and nothing that the
+# planner computes beforehand, the expressions of indexes and statistics.
 # attnum orders the columns; a domain is followed down to its base type, which is what values are cast to.
 _TABLE = """
 WITH RECURSIVE relation AS (
@@ -53,7 +55,17 @@ SELECT r.oid::int8 AS oid, r.relkind::text AS relkind, (
     'is_array', t.typcategory = 'A', 'is_nullable', NOT b.needs_value,
     'is_generated', a.attgenerated <> '', 'identity', a.attidentity,
     'default', CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
-    'is_primary_key', coalesce(a.attnum = ANY (p.indkey), false)
+    'is_primary_key', coalesce(a.attnum = ANY (p.indkey), false),
+    'operators', CASE WHEN t.typnamespace <> 'pg_catalog'::regnamespace THEN (
+      SELECT n.nspname
+      FROM pg_catalog.pg_opclass c
+      JOIN pg_catalog.pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
+      JOIN pg_catalog.pg_amop o ON o.amopfamily = c.opcfamily AND o.amopstrategy = 3
+        AND o.amoplefttype = t.oid AND o.amoprighttype = t.oid
+      JOIN pg_catalog.pg_operator q ON q.oid = o.amopopr
+      JOIN pg_catalog.pg_namespace n ON n.oid = q.oprnamespace
+      WHERE c.opcintype = t.oid AND c.opcdefault
+    ) END
   ) ORDER BY a.attnum), '[]')
   FROM pg_catalog.pg_attribute a
   JOIN base b ON b.attnum = a.attnum
@@ -73,8 +85,24 @@ SELECT r.oid::int8 AS oid, r.relkind::text AS relkind, (
   ) k
   WHERE i.indrelid = r.oid AND i.indisunique AND i.indisvalid AND (i.indimmediate OR i.indisprimary)
     AND i.indpred IS NULL AND i.indexprs IS NULL
-)::text AS unique_keys
+)::text AS unique_keys, (
+  c.relkind = 'r' AND NOT c.relhassubclass AND NOT c.relhasrules AND NOT c.relrowsecurity
+  AND NOT EXISTS (
+    SELECT
+    FROM pg_catalog.pg_attribute a
+    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+      AND (a.attgenerated NOT IN ('', 's') OR t.typnamespace <> 'pg_catalog'::regnamespace)
+  )
+  AND NOT EXISTS (
+    SELECT
+    FROM pg_catalog.pg_index i
+    WHERE i.indrelid = r.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+  )
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = r.oid)
+) AS is_inert
 FROM relation r
+JOIN pg_catalog.pg_class c ON c.oid = r.oid
 """
 _SCHEMAS = """
 SELECT nspname
@@ -105,6 +133,7 @@ def _as_table(schema: str, name: str, record: Any) -> Table:
         columns=columns,
         primary_key=keys[0] if keys and has_primary_key else (),
         unique_keys=keys,
+        is_inert=record["is_inert"],
     )
 
 

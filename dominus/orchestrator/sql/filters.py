@@ -34,12 +34,14 @@ Operator = Callable[[Column, Any, Parameters], str]
 def _eq(column: Column, value: Any, parameters: Parameters) -> str:
     if value is None:
         return f"{column.ref} IS NULL"
-    return f"{column.operand} = {parameters.bind(column, value)}"
+    return f"{column.operand} {column.sign('=')} {parameters.bind(column, value)}"
 
 
 def _ne(column: Column, value: Any, parameters: Parameters) -> str:
     if value is None:
         return f"{column.ref} IS NOT NULL"
+    if column.operators is not None:
+        return f"({column.operand} {column.sign('=')} {parameters.bind(column, value)}) IS NOT TRUE"
     return f"{column.operand} IS DISTINCT FROM {parameters.bind(column, value)}"
 
 
@@ -47,16 +49,17 @@ def _comparison(sign: str) -> Operator:
     def compare(column: Column, value: Any, parameters: Parameters) -> str:
         if value is None:
             raise wrong_filter(column, f"nothing is {sign} null", "use is_null")
-        return f"{column.operand} {sign} {parameters.bind(column, value)}"
+        return f"{column.operand} {column.sign(sign)} {parameters.bind(column, value)}"
 
     return compare
 
 
-def _pattern(word: str) -> Operator:
+def _pattern(word: str, sign: str) -> Operator:
     def match(column: Column, value: Any, parameters: Parameters) -> str:
         _require_text(column, value, word.lower())
         parameters.terms.append((column.name, value))
-        return f"{column.ref} {word} {parameters.add(value)}::text"
+        operator = word if column.operators is None else column.sign(sign)
+        return f"{column.ref} {operator} {parameters.add(value)}::text"
 
     return match
 
@@ -78,7 +81,8 @@ def _contains(column: Column, value: Any, parameters: Parameters) -> str:
         raise wrong_filter(column, f"contains needs a text, array or json column, this one is {column.type}")
     _require_text(column, value, "contains")
     escaped = value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"{column.ref} LIKE {parameters.add(f'%{escaped}%')}::text"
+    operator = "LIKE" if column.operators is None else column.sign("~~")
+    return f"{column.ref} {operator} {parameters.add(f'%{escaped}%')}::text"
 
 
 def _is_null(column: Column, value: Any, parameters: Parameters) -> str:
@@ -93,7 +97,11 @@ def _between(column: Column, value: Any, parameters: Parameters) -> str:
     if len(bounds) != 2 or None in bounds:
         raise wrong_filter(column, "between takes a list of two values, both ends included")
     low, high = bounds
-    return f"{column.operand} BETWEEN {parameters.bind(column, low)} AND {parameters.bind(column, high)}"
+    first, last = parameters.bind(column, low), parameters.bind(column, high)
+    if column.operators is not None:
+        operand = column.operand
+        return f"({operand} {column.sign('>=')} {first} AND {operand} {column.sign('<=')} {last})"
+    return f"{column.operand} BETWEEN {first} AND {last}"
 
 
 def _members(column: Column, value: Any, operator: str) -> tuple[list[Any], bool]:
@@ -112,7 +120,7 @@ def _in(column: Column, value: Any, parameters: Parameters) -> str:
     members, with_null = _members(column, value, "in")
     if not members:
         return f"{column.ref} IS NULL" if with_null else "FALSE"
-    found = f"{column.operand} = ANY ({parameters.bind_all(column, members)})"
+    found = f"{column.operand} {column.sign('=')} ANY ({parameters.bind_all(column, members)})"
     return f"({found} OR {column.ref} IS NULL)" if with_null else found
 
 
@@ -120,7 +128,7 @@ def _not_in(column: Column, value: Any, parameters: Parameters) -> str:
     members, with_null = _members(column, value, "not_in")
     if not members:
         return f"{column.ref} IS NOT NULL" if with_null else "TRUE"
-    found = f"{column.operand} <> ALL ({parameters.bind_all(column, members)})"
+    found = f"{column.operand} {column.sign('<>')} ALL ({parameters.bind_all(column, members)})"
     return f"({found} {'AND' if with_null else 'OR'} {column.ref} IS {'NOT ' if with_null else ''}NULL)"
 
 
@@ -131,8 +139,8 @@ OPERATORS: Mapping[str, Operator] = {
     "gte": _comparison(">="),
     "lt": _comparison("<"),
     "lte": _comparison("<="),
-    "like": _pattern("LIKE"),
-    "ilike": _pattern("ILIKE"),
+    "like": _pattern("LIKE", "~~"),
+    "ilike": _pattern("ILIKE", "~~*"),
     "contains": _contains,
     "is_null": _is_null,
     "between": _between,

@@ -88,6 +88,17 @@ def _position(cursor: str, digest: str, key: Sequence[Column]) -> list[str]:
     )
 
 
+def _after(key: Sequence[Column], places: Sequence[str], sign: str) -> str:
+    if not any(column.operators for column in key):
+        return f"({', '.join(column.ref for column in key)}) {sign} ({', '.join(places)})"
+    # A comparison of rows takes all its operators from one schema: here they are of several, and it is written out.
+    choices: list[str] = []
+    for last, column in enumerate(key):
+        same = [f"{key[at].ref} {key[at].sign('=')} {places[at]}" for at in range(last)]
+        choices.append(" AND ".join([*same, f"{column.ref} {column.sign(sign)} {places[last]}"]))
+    return f"(({') OR ('.join(choices)}))"
+
+
 def page(table: Table, request: PageRequest) -> tuple[Statement, str]:
     """Return the statement for (JSON rows, count, JSON of the last row's key), and the walk's digest."""
     key = _key(table, request)
@@ -96,9 +107,8 @@ def page(table: Table, request: PageRequest) -> tuple[Statement, str]:
     parts = [condition(table, request.filters, parameters)] if request.filters else []
     if request.cursor is not None:
         texts = _position(request.cursor, digest, key)
-        places = ", ".join(parameters.bind(column, text) for column, text in zip(key, texts, strict=True))
-        sign = "<" if request.descending else ">"
-        parts.append(f"({', '.join(column.ref for column in key)}) {sign} ({places})")
+        places = [parameters.bind(column, text) for column, text in zip(key, texts, strict=True)]
+        parts.append(_after(key, places, "<" if request.descending else ">"))
     where = f" WHERE {' AND '.join(parts)}" if parts else ""
     direction = " DESC" if request.descending else ""
     order = ", ".join(f"{column.ref}{direction}" for column in key)
@@ -119,4 +129,4 @@ def page(table: Table, request: PageRequest) -> tuple[Statement, str]:
         f" (array_agg(p.{place}))[count(*)] AS last_key"
         f" FROM ({rows}) AS p, LATERAL (SELECT {names}) AS r) AS q"
     )
-    return Statement(sql, parameters.values, types, parameters.terms), digest
+    return Statement(sql, parameters.values, types, parameters.terms, table.is_inert), digest

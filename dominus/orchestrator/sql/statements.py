@@ -28,8 +28,8 @@ BOUNDED = f"CASE WHEN octet_length(q.j) <= {MAX_ANSWER_BYTES} THEN convert_to(q.
 MAX_KEPT_STATEMENTS = 256
 _NESTED: frozenset[object] = frozenset({dict, list})
 
-Key = tuple[str, str, str] | None
-"""Principal, key and fingerprint, when the outcome is to be remembered."""
+Key = tuple[bytes, str] | None
+"""Slot and fingerprint, when the outcome is to be remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Statement:
     types: bytes | None = None
     """The answer's column hints."""
     terms: Sequence[Term] = ()
+    is_inert: bool = False
+    """Whether nothing that users made runs with it."""
 
 
 def order_by(table: Table, request: QueryRequest) -> str:
@@ -83,7 +85,7 @@ def query(table: Table, request: QueryRequest) -> Statement:
         (name, as_text(table.columns[name], value)) for name, value in filters.items() if value is not None
     ]
     args = [*(text for _, text in texts), request.limit, request.offset]
-    return Statement(known[0], args, known[1], texts)
+    return Statement(known[0], args, known[1], texts, table.is_inert)
 
 
 def _shape(request: QueryRequest) -> tuple[Any, ...] | None:
@@ -125,7 +127,7 @@ def _build_query(table: Table, request: QueryRequest) -> Statement:
         f"SELECT {BOUNDED}, q.total FROM (SELECT {ALL_ROWS} AS j, {total} AS total FROM"
         f" (SELECT {selected} FROM {source}{order_by(table, request)} LIMIT {limit} OFFSET {offset}) AS p) AS q"
     )
-    return Statement(sql, parameters.values, types, parameters.terms)
+    return Statement(sql, parameters.values, types, parameters.terms, table.is_inert)
 
 
 def record_definition(columns: Sequence[Column]) -> str:
@@ -180,7 +182,9 @@ def insert(table: Table, request: InsertRequest, key: Key) -> Statement:
         ctes = [f"given AS ({given})", f"written AS ({target} ({names}) {source} RETURNING {selected})"]
         found = "SELECT row_to_json(w.*)::text AS j FROM written AS w"
         if request.on_conflict == "ignore":
-            same = " AND ".join(f"t.{quote(name)} = given.{quote(name)}" for name in conflict)
+            same = " AND ".join(
+                f"t.{quote(name)} {table.column(name).sign('=')} given.{quote(name)}" for name in conflict
+            )
             found += (
                 f" UNION ALL SELECT row_to_json(e.*)::text FROM (SELECT {selected} FROM {table.sql} AS t"
                 f" JOIN given ON {same}) AS e WHERE NOT EXISTS (SELECT FROM written)"

@@ -66,6 +66,13 @@ class Column:
     default: str | None
     """SQL text."""
     is_primary_key: bool
+    operators: str | None = None
+    """The schema of the operators by which the type of an extension compares (only a superuser can make such); None:
+    PostgreSQL's own. No other schema is searched for one."""
+
+    def sign(self, operator: str) -> str:
+        """Return an operator between two values of this column's type."""
+        return operator if self.operators is None else f"OPERATOR({quote(self.operators)}.{operator})"
 
     @cached_property
     def ref(self) -> str:
@@ -98,7 +105,7 @@ class Column:
         """Return the column as `db.columns` lists it."""
         return {
             "column_name": self.name,
-            "data_type": self.type,
+            "data_type": self.type.removeprefix("public."),
             "is_nullable": self.is_nullable,
             "is_primary_key": self.is_primary_key,
             "default": self.default,
@@ -122,6 +129,8 @@ class Table:
     primary_key: tuple[str, ...]
     unique_keys: tuple[tuple[str, ...], ...]
     """Column sets that no two rows share (NULLs aside)."""
+    is_inert: bool = False
+    """Whether reading it runs nothing that users made, as far as was known when it was read."""
     statements: dict[tuple[Any, ...], tuple[str, bytes | None]] = field(
         default_factory=dict[tuple[Any, ...], "tuple[str, bytes | None]"], compare=False, repr=False
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Any, cast
 
 import asyncpg
@@ -12,13 +15,32 @@ from asyncpg.pool import PoolAcquireContext
 
 from dominus.errors import ServiceError
 
-__all__ = ["DirectPool"]
+__all__ = ["Cleanup", "DirectPool"]
+
+logger = logging.getLogger("dominus.postgres")
 
 ACQUIRE_SECONDS = 10.0
 """How long a request waits for a free connection, if its deadline is not sooner."""
 RELEASE_EVERY = 1000
 """So often a kept connection goes through the pool, which retires the old ones."""
+CLEANUP_SECONDS = 5.0
+FRESH_SECONDS = 1.0
+_FAILURES = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 _Base: Any = asyncpg.Pool
+
+Cleanup = Callable[[Any], Awaitable[None]]
+"""Gets a connection, and raises when it must not be used again."""
+
+
+async def _keep(_connection: Any) -> None:
+    # In place of asyncpg's reset, a round trip for each statement: for connections on which only our own run.
+    return
 
 
 class DirectPool(_Base):
@@ -27,23 +49,40 @@ class DirectPool(_Base):
     asyncpg gives one back, and waits for one, in a task of its own: a fifth of what a ten-row query costs here. So a
     connection is handed to whoever waits longest, or kept at hand for the next statement, and goes through asyncpg's
     own queue only to be retired.
+
+    With `cleanup`, a connection is cleaned before it is anybody else's: what ran on it may have been more than our own
+    statement, by a trigger, a view's function, a cast. Who asked does not wait for that. It costs PostgreSQL as much as
+    a ten-row query, so after a statement that is known to run nothing of users' (`is_inert`) it waits, for a second at
+    most: somebody may have altered the table since it was looked at.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        _Base.__init__(self, *args, **options)
+    def __init__(self, *args: Any, cleanup: Cleanup | None = None, **options: Any) -> None:
+        _Base.__init__(self, *args, reset=cleanup or _keep, **options)
+        self._cleanup = cleanup
+        self._cleaning: set[asyncio.Task[None]] = set()
+        self._cleaned_at: dict[Any, float] = {}
         self._kept: list[Any] = []
         self._line: deque[asyncio.Future[Any]] = deque()
         self._out_count = 0
         """Connections that asyncpg gave us: kept, or in use."""
         self._served = 0
 
-    async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
-        """Run one statement and return its first row."""
+    async def fetchrow(self, query: str, *args: Any, is_inert: bool = False, **options: Any) -> Any:
+        """Run one statement and return its first row; `is_inert`: nothing that users made runs with it."""
+        try:
+            return await self._fetchrow(query, args, is_inert, options)
+        except asyncpg.InvalidSQLStatementNameError:
+            # It did not run: what was prepared for it is gone, and with it now the connection.
+            return await self._fetchrow(query, args, is_inert, options)
+
+    async def _fetchrow(
+        self, query: str, args: tuple[Any, ...], is_inert: bool, options: dict[str, Any]
+    ) -> Any:
         connection = self._at_hand() or await _Acquire(self, ACQUIRE_SECONDS)
         try:
             row = await connection.fetchrow(query, *args, **options)
         except asyncpg.PostgresError as error:
-            if getattr(error, "severity_en", "") == "ERROR":
+            if getattr(error, "severity_en", "") == "ERROR" and not _has_lost_statements(error):
                 await self.release(connection)
             else:
                 self._end(connection)
@@ -55,8 +94,8 @@ class DirectPool(_Base):
             # Cancelled: asyncpg stops the statement on the server before it gives the connection to another.
             await self._retire(connection)
             raise
-        if not self._pass_on(connection):
-            await self._retire(connection)
+        if not (is_inert and self._is_fresh(connection) and self._pass_on(connection)):
+            await self.release(connection)
         return row
 
     async def take(self, seconds: float) -> Any:
@@ -100,9 +139,32 @@ class DirectPool(_Base):
         return _Acquire(self, timeout or ACQUIRE_SECONDS)
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:
-        """Take a connection back."""
+        """Take a connection back; it is cleaned in the background."""
+        if self._cleanup is None or not _is_usable(connection):
+            if not self._pass_on(connection):
+                await self._retire(connection, timeout)
+            return
+        task = asyncio.create_task(self._clean(self._cleanup, connection))
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
+
+    def _is_fresh(self, connection: Any) -> bool:
+        cleaned_at = self._cleaned_at.get(connection, float("-inf"))
+        return self._cleanup is None or asyncio.get_running_loop().time() - cleaned_at < FRESH_SECONDS
+
+    async def _clean(self, cleanup: Cleanup, connection: Any) -> None:
+        try:
+            async with asyncio.timeout(CLEANUP_SECONDS):
+                await cleanup(connection)
+        except BaseException as error:
+            self._end(connection)
+            if not isinstance(error, _FAILURES):
+                raise
+            logger.warning("a connection could not be cleaned, and is closed: %s", type(error).__name__)
+            return
+        self._cleaned_at[connection] = asyncio.get_running_loop().time()
         if not self._pass_on(connection):
-            await self._retire(connection, timeout)
+            await self._retire(connection)
 
     def _pass_on(self, connection: Any) -> bool:
         """Give a connection to the first in line, or keep it; false when it must go back to asyncpg."""
@@ -118,14 +180,20 @@ class DirectPool(_Base):
         return True
 
     async def _retire(self, connection: Any, timeout: float | None = None) -> None:
+        self._cleaned_at.pop(connection, None)
         try:
             await _Base.release(self, connection, timeout=timeout)
         finally:
             self._is_free()
 
+    def discard(self, connection: Any) -> None:
+        """Take a connection back to close it."""
+        self._end(connection)
+
     def _end(self, connection: Any) -> None:
         # A fatal error comes a moment before the end of its connection, which until then looks alive. Where asyncpg
         # knows of the end already, it refuses, and the caller shall see the error itself.
+        self._cleaned_at.pop(connection, None)
         with contextlib.suppress(asyncpg.InterfaceError):
             connection.terminate()
         self._is_free()
@@ -151,9 +219,16 @@ class DirectPool(_Base):
 
     async def close(self) -> None:
         """Close all connections, when their statements have ended."""
+        while self._cleaning:
+            await asyncio.gather(*self._cleaning, return_exceptions=True)
         while self._kept:
             await self._retire(self._kept.pop())
         await _Base.close(self)
+
+
+def _has_lost_statements(error: BaseException | None) -> bool:
+    # Somebody deallocated what asyncpg had prepared: all that it sends would fail.
+    return isinstance(error, asyncpg.InvalidSQLStatementNameError)
 
 
 def _is_usable(connection: Any) -> bool:
@@ -165,6 +240,20 @@ def _is_usable(connection: Any) -> bool:
 
 
 class _Acquire(PoolAcquireContext):
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        connection: Any = self.connection
+        if connection is not None and _has_lost_statements(error):
+            self.connection = None
+            self.done = True
+            cast("DirectPool", self.pool).discard(connection)
+            return
+        await super().__aexit__(kind, error, trace)
+
     async def __aenter__(self) -> Any:
         return await self._take()
 

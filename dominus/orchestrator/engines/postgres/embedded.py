@@ -18,6 +18,13 @@ from typing import Self
 from urllib.parse import quote
 
 from dominus.errors import ServiceError
+from dominus.orchestrator.engines.postgres.cluster import (
+    DATABASE,
+    SUPERUSER,
+    USER,
+    make_owner,
+    take_from_superuser,
+)
 from dominus.orchestrator.engines.postgres.process import (
     ROOT_HINT,
     Account,
@@ -29,11 +36,10 @@ from dominus.orchestrator.engines.postgres.process import (
 )
 from dominus.orchestrator.home import HomeLock, hold, in_forked_child, open_home, write_private
 
-__all__ = ["EmbeddedPostgres"]
+__all__ = ["DATABASE", "EmbeddedPostgres"]
 
 logger = logging.getLogger("dominus.postgres")
 
-USER = DATABASE = "dominus"
 LOG_LIMIT = 10 * 1024 * 1024
 """Bytes; a larger log is put aside at the next start."""
 SOCKET_FOLDER_LIMIT = 103 - len("/.s.PGSQL.5432")
@@ -44,8 +50,8 @@ _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "250",
-    # Ours is the superuser: native sessions, which have logins of their own, cannot use up all.
-    "superuser_reserved_connections": "50",
+    # Native sessions, which have logins of their own, cannot use up all.
+    "reserved_connections": "50",
     "shared_buffers": "128MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -103,7 +109,7 @@ class EmbeddedPostgres:
         return self._process is not None and self._process.is_running
 
     def start(self) -> str:
-        """Start the server, or find it started; return the superuser's DSN, also kept in `home/dsn` (0600).
+        """Start the server, or find it started; return the owner's DSN, also kept in `home/dsn` (0600).
 
         Raises:
             ConflictError: another process runs a server in this home.
@@ -147,6 +153,8 @@ class EmbeddedPostgres:
         data = cluster / "data"
         password = _read_password(cluster)
         _await_end(data, deadline)
+        fsync = "on" if self._is_durable else "off"
+        take_from_superuser(cluster, data, programs, account, password, fsync)
         sockets = self._socket_folder(account)
         log = self._home / "postgres.log"
         _put_aside(log)
@@ -224,21 +232,22 @@ def _sweep(home: Path) -> None:
 def _create_cluster(cluster: Path, programs: Path, account: Account, *, is_durable: bool) -> None:
     building = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=cluster.parent))
     try:
-        password = building / "password"
-        write_private(password, secrets.token_urlsafe(32))
+        # initdb wants one for the superuser; it is gone before the server first starts.
+        initial = building / "initial"
+        write_private(initial, secrets.token_urlsafe(32))
         data = account.make_folder(building / "data")
         initdb = [
-            *(str(programs / "initdb"), "-D", str(data), "-U", USER, f"--pwfile={password}"),
+            *(str(programs / "initdb"), "-D", str(data), "-U", SUPERUSER, f"--pwfile={initial}"),
             *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
             # Sorts by code point, fast and the same everywhere, and knows the case of all letters.
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"),
             *(() if is_durable else ("--no-sync",)),
         ]
         run_program(account, initdb)
-        fsync = "on" if is_durable else "off"
-        single = [str(programs / "postgres"), "--single", "-D", str(data)]
-        single += ["-c", "exit_on_error=on", "-c", f"fsync={fsync}", "postgres"]
-        run_program(account, single, stdin=f"CREATE DATABASE {DATABASE}\n")
+        initial.unlink()
+        password = secrets.token_urlsafe(32)
+        write_private(building / "password", password)
+        make_owner(building, data, programs, account, password, "on" if is_durable else "off")
         if is_durable:
             _sync_folder(building)
         building.rename(cluster)

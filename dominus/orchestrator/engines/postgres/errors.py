@@ -90,6 +90,7 @@ _BY_CLASS: Mapping[str, _Rule] = {
     "21": _Rule(ValidationError, "cardinality"),
     "22": _Rule(ValidationError, "invalid_value"),
     "23": _Rule(ConflictError, "constraint_violation"),
+    "26": _DOWN,
     "40": _BUSY,
     "42": _Rule(ValidationError, "invalid_statement"),
     "44": _Rule(ValidationError, "check_violation"),

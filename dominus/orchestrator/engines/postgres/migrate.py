@@ -12,15 +12,17 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from dominus.errors import ServiceError, ValidationError
+from dominus.errors import ServiceError
+from dominus.orchestrator.engines.postgres.quoting import quote_name
 from dominus.orchestrator.engines.postgres.typing import Connection
 
-__all__ = ["Migration", "load_migrations", "migrate", "quote_name"]
+__all__ = ["LOCK", "Migration", "load_migrations", "migrate"]
 
 logger = logging.getLogger("dominus.migrate")
 
-LOCK_ID = 0x646F6D696E7573
-"""`dominus` in ASCII; the key of the advisory lock."""
+LOCK = "SET LOCAL lock_timeout = '5min'; LOCK TABLE dominus.migrations IN SHARE ROW EXCLUSIVE MODE"
+"""Not an advisory lock: those are everybody's, and a session could hold it for ever."""
+BOOTSTRAP_ATTEMPTS = 10
 _NAME = re.compile(r"(\d{4})_\w+\.sql")
 
 _BOOTSTRAP = """
@@ -80,7 +82,7 @@ async def migrate(
 ) -> list[str]:
     """Bring the system schema up to date and give the data role its rights; return what was applied.
 
-    Each migration is a transaction under an advisory lock, so replicas that start together take turns.
+    Each migration is a transaction under a lock of our own table, so replicas that start together take turns.
 
     Args:
         connection: one connection of the schema's owner, who may lack superuser rights.
@@ -94,38 +96,32 @@ async def migrate(
     """
     wanted = await asyncio.to_thread(load_migrations) if migrations is None else migrations
     role = quote_name(data_role)
-    async with connection.transaction():
-        await _lock(connection)
-        await connection.execute(_BOOTSTRAP)
+    await _bootstrap(connection)
     applied = [one.name for one in wanted if await _apply(connection, one)]
     await _warn_of_newer(connection, wanted)
     async with connection.transaction():
-        await _lock(connection)
+        await connection.execute(LOCK)
         await _ensure_role(connection, data_role, role)
         await _grant(connection, role)
         await _check_rights(connection, data_role, role)
     return applied
 
 
-def quote_name(name: str) -> str:
-    """Return a name as SQL writes it, in double quotes.
-
-    Raises:
-        ValidationError: PostgreSQL has no such names.
-    """
-    if not name or "\0" in name or len(name.encode()) > 63:
-        raise ValidationError(f"{name[:80]!r} is no PostgreSQL name: 1 to 63 bytes, no NUL")
-    return '"' + name.replace('"', '""') + '"'
-
-
-async def _lock(connection: Connection) -> None:
-    # Of the transaction, not of the session: it cannot be left behind, and it works through a pooler.
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK_ID)
+async def _bootstrap(connection: Connection) -> None:
+    """Make what the lock is on. `IF NOT EXISTS` is no promise among replicas: the slower one fails, and looks again."""
+    for attempt in range(BOOTSTRAP_ATTEMPTS):
+        try:
+            await connection.execute(_BOOTSTRAP)
+        except (asyncpg.UniqueViolationError, asyncpg.DuplicateSchemaError, asyncpg.DuplicateTableError):
+            if attempt == BOOTSTRAP_ATTEMPTS - 1:
+                raise
+        else:
+            return
 
 
 async def _apply(connection: Connection, migration: Migration) -> bool:
     async with connection.transaction():
-        await _lock(connection)
+        await connection.execute(LOCK)
         recorded: str | None = await connection.fetchval(
             "SELECT checksum FROM dominus.migrations WHERE number = $1", migration.number
         )

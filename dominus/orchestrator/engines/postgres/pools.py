@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import asyncpg
 
 from dominus.errors import ServiceError, ValidationError
+from dominus.orchestrator.engines.postgres.data_login import (
+    DataLogin,
+    KeySource,
+    check_powers,
+    derive_login,
+)
 from dominus.orchestrator.engines.postgres.direct_pool import DirectPool
 from dominus.orchestrator.engines.postgres.listen import Callback, Listener
 from dominus.orchestrator.engines.postgres.migrate import migrate
@@ -29,8 +36,20 @@ MAX_STATEMENTS = 500_000
 
 _FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _COMMON = {"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "postgres"}
-# What users made in `public` must not stand in for a function or operator in the owner's statements.
-_OWNER = {**_COMMON, "search_path": "pg_catalog, pg_temp"}
+# What users made in `public` must not stand in for a function, operator or type in our statements.
+_OURS = {**_COMMON, "search_path": "pg_catalog, pg_temp"}
+# All that a function which users made can leave behind in a session, and what tells that it took one of asyncpg's
+# prepared statements away to put its own there. RESET ROLE goes back to the role that the session started with.
+_CLEAN = """
+RESET ROLE;
+RESET ALL;
+CLOSE ALL;
+UNLISTEN *;
+DISCARD TEMP;
+SELECT pg_catalog.pg_advisory_unlock_all();
+SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql
+"""
+_IS_CLEAN = "SELECT 0"
 
 
 class Postgres:
@@ -38,52 +57,57 @@ class Postgres:
 
     Attributes:
         system: connections of the owner, for the schema `dominus`.
-        data: connections that run under the data role, for users' statements, with a statement timeout.
+        data: connections of a login of its own that run under the data role, for users' statements, with a
+            statement timeout; cleaned of what users' functions left before anybody else has them.
     """
 
-    def __init__(self, system: Pool, data: Pool, listener: Listener) -> None:
+    def __init__(self, dsn: str, system: Pool, data: Pool) -> None:
         self.system = system
         self.data = data
-        self._listener = listener
+        self._dsn = dsn
+        self._listener = Listener(lambda: connect(dsn, application_name="dominus listen"))
 
     @classmethod
-    async def open(cls, dsn: str, settings: ServerSettings) -> Self:
-        """Connect, migrate, and open the pools; connections are made when they are needed.
+    async def open(cls, dsn: str, settings: ServerSettings, keys: KeySource) -> Self:
+        """Connect, migrate, start the keys, and open the pools; connections are made when they are needed.
+
+        Args:
+            dsn: the owner's.
+            settings: the orchestrator's.
+            keys: what name and password of the data pool's login come from.
 
         Raises:
-            ServiceError: the server is not reached or refuses us; the message names it, without the password.
+            ServiceError: the server is not reached or refuses us, or users' statements could do more than they may;
+                the message names it, without the password.
             ValidationError: `dsn` is no PostgreSQL URL.
         """
         await _migrate(dsn, settings.data_role)
-        milliseconds = str(max(1, round(settings.statement_timeout * 1000)))
-        system = _pool(dsn, max(2, settings.pool_size // 4), {**_OWNER, "application_name": "dominus system"})
-        data = _pool(
-            dsn,
-            settings.pool_size,
-            {
-                **_COMMON,
-                "application_name": "dominus data",
-                "search_path": "public",
-                # As a setting of the session's start it is also what RESET ROLE goes back to.
-                "role": settings.data_role,
-                "statement_timeout": milliseconds,
-                "idle_in_transaction_session_timeout": milliseconds,
-                "jit": "off",
-            },
-        )
-        listener = Listener(lambda: connect(dsn, application_name="dominus listen"))
-        postgres = cls(cast("Pool", system), cast("Pool", data), listener)
-        try:
-            await system
-            await data
-        except _FAILURES as error:
-            await postgres.aclose()
-            raise _unreachable(dsn, error) from error
-        return postgres
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                size = max(2, settings.pool_size // 4)
+                system = await _pool(dsn, size, {**_OURS, "application_name": "dominus system"})
+                stack.push_async_callback(system.close)
+                await keys.start(system)
+                data = await _data_pool(dsn, settings, derive_login(keys, settings.data_role, system))
+                stack.push_async_callback(data.close)
+                async with data.acquire() as connection:
+                    await check_powers(system, connection)
+            except _FAILURES as error:
+                raise _unreachable(dsn, error) from error
+            stack.pop_all()
+        return cls(dsn, system, data)
 
     async def check(self) -> None:
         """Ask the database for an answer."""
         await self.system.fetchval("SELECT 1")
+
+    async def connect(self, database: str) -> Connection:
+        """Return a connection of the owner to another database of the server.
+
+        Raises:
+            ServiceError: the server refuses it.
+        """
+        return await connect(self._dsn, application_name="dominus system", database=database)
 
     async def listen(self, channel: str, callback: Callback) -> None:
         """Call `callback(payload)` for each notification of a channel, from when this returns on.
@@ -108,7 +132,25 @@ class Postgres:
             self.data.terminate()
 
 
-def _pool(dsn: str, size: int, server_settings: dict[str, str]) -> Any:
+def _data_pool(dsn: str, settings: ServerSettings, login: DataLogin) -> Any:
+    milliseconds = str(max(1, round(settings.statement_timeout * 1000)))
+    session = {
+        **_OURS,
+        "application_name": "dominus data",
+        # As a setting of the session's start it is also what RESET ROLE goes back to.
+        "role": settings.data_role,
+        "statement_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+        "jit": "off",
+    }
+    given = settings.data_url.get_secret_value() if settings.data_url is not None else ""
+    if given:
+        return _pool(given, settings.pool_size, session, cleanup=_clean)
+    made = {"user": login.user, "password": login.password, "connect": login.connect}
+    return _pool(dsn, settings.pool_size, session, cleanup=_clean, **made)
+
+
+def _pool(dsn: str, size: int, server_settings: dict[str, str], **options: Any) -> Any:
     return DirectPool(
         dsn,
         min_size=0,
@@ -116,13 +158,19 @@ def _pool(dsn: str, size: int, server_settings: dict[str, str]) -> Any:
         max_size=size,
         max_queries=MAX_STATEMENTS,
         max_inactive_connection_lifetime=300.0,
-        reset=_keep_session,
         loop=None,
         connection_class=asyncpg.Connection,
         record_class=asyncpg.Record,
         timeout=CONNECT_SECONDS,
         server_settings=server_settings,
+        **options,
     )
+
+
+async def _clean(connection: Any) -> None:
+    """Undo what users' functions may have done to a session; raise when they replaced a prepared statement."""
+    if await connection.execute(_CLEAN) != _IS_CLEAN:
+        raise asyncpg.InterfaceError("a statement was prepared by what users made")
 
 
 async def _migrate(dsn: str, data_role: str) -> None:
@@ -133,12 +181,6 @@ async def _migrate(dsn: str, data_role: str) -> None:
         raise _unreachable(dsn, error) from error
     finally:
         await connection.close(timeout=CLOSE_SECONDS)
-
-
-async def _keep_session(_connection: Any) -> None:
-    # In place of asyncpg's reset, a round trip for each statement: only our own statements run here, and they
-    # set nothing that outlives their transaction.
-    return
 
 
 async def connect(dsn: str, *, application_name: str, database: str | None = None) -> Connection:
@@ -160,7 +202,7 @@ async def connect(dsn: str, *, application_name: str, database: str | None = Non
             dsn,
             database=database,
             timeout=CONNECT_SECONDS,
-            server_settings={**_OWNER, "application_name": application_name},
+            server_settings={**_OURS, "application_name": application_name},
         )
     except (*_FAILURES, ValueError) as error:
         raise _unreachable(dsn, error, database) from None

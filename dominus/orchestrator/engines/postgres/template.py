@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlsplit
 
-from dominus.orchestrator.engines.postgres.migrate import quote_name
 from dominus.orchestrator.engines.postgres.pools import CLOSE_SECONDS, connect
+from dominus.orchestrator.engines.postgres.quoting import quote_name
 
 __all__ = ["clone_database", "drop_database", "with_database"]
 

@@ -41,6 +41,12 @@ SELECT $1, $2, $3, $4, $5, now() + make_interval(secs => $6), now() + make_inter
 WHERE (SELECT count(*) FROM dominus.gateway_logins WHERE principal = $3) < $7
 RETURNING expires_at
 """
+_FIND_DATABASE = """
+SELECT current_database()
+FROM dominus.gateway_logins
+WHERE username = $1 AND principal = $2 AND project = $3 AND environment = $4
+  AND target = 'postgres' AND NOT is_released AND expires_at > now()
+"""
 # The work on a login is its replica's for a minute; whoever dies at it leaves it to the next.
 _RELEASE = """
 UPDATE dominus.gateway_logins
@@ -115,7 +121,7 @@ class Credentials:
         self._settings = settings
         limit = settings.gateway_connections_per_principal
         self._logins: Mapping[str, Logins] = {
-            "postgres": PostgresLogins(postgres.system, settings.data_role, limit),
+            "postgres": PostgresLogins(postgres, settings.data_role, limit),
             "redis": RedisLogins(redis, has_scripts=settings.gateway_redis_scripts),
         }
 
@@ -169,6 +175,17 @@ class Credentials:
                 hint="release them when a session ends, or share one between connections",
             )
         return row["expires_at"]
+
+    async def find_database(self, principal: Principal, username: str) -> str | None:
+        """Return the database of a principal's own login on PostgreSQL, None when it has no such login any more.
+
+        Raises:
+            DominusError: the database is not available.
+        """
+        try:
+            return await self._pool.fetchval(_FIND_DATABASE, username, *_owner(principal))
+        except FAILURES as error:
+            raise from_postgres(error) from error
 
     async def release(self, principal: Principal, username: str) -> bool:
         """End a login of this principal, and its connections; return whether there was one."""

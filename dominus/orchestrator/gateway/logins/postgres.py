@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import os
 from typing import TYPE_CHECKING
 
@@ -12,17 +9,18 @@ import asyncpg
 
 from dominus.errors import ServiceError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
-from dominus.orchestrator.engines.postgres.migrate import quote_name
+from dominus.orchestrator.engines.postgres.pools import CLOSE_SECONDS
+from dominus.orchestrator.engines.postgres.quoting import quote_name
+from dominus.orchestrator.engines.postgres.scram import scram_verifier
 
 if TYPE_CHECKING:
     import datetime as dt
 
+    from dominus.orchestrator.engines.postgres.pools import Postgres
     from dominus.orchestrator.engines.postgres.typing import Connection, Pool
 
-__all__ = ["PostgresLogins", "scram_verifier"]
+__all__ = ["PostgresLogins"]
 
-_ITERATIONS = 4096
-"""The least that RFC 7677 allows: our passwords are random, there is nothing to guess."""
 _END_MILLISECONDS = 5000
 """How long a terminated connection may take to end."""
 _ADMIN = (
@@ -58,24 +56,37 @@ WHERE usename = $1
 _NEEDS_MEMBERSHIP = """
 SELECT NOT pg_has_role(current_user, $1::name, 'USAGE')
 """
+# What it left in databases that it was not made for: its password opens those too, where they are within reach.
+_ELSEWHERE = """
+SELECT DISTINCT d.datname
+FROM pg_shdepend s
+JOIN pg_database d ON d.oid = s.dbid
+JOIN pg_roles r ON r.oid = s.refobjid AND s.refclassid = 'pg_authid'::regclass
+WHERE r.rolname = $1 AND d.datname <> current_database() AND d.datallowconn
+"""
 # What a session made without the data role (it may put it off) goes to the data role, which may take it over only
-# while it is a member of the login.
-_DROP = """
+# while it is a member of the login. lock_timeout: another session may hold on to it.
+_HAND_OVER = """
+SET LOCAL lock_timeout = '5s';
 REVOKE {role} FROM {login};
 GRANT {login} TO {role};
 SET LOCAL ROLE {role};
 REASSIGN OWNED BY {login} TO {role};
 DROP OWNED BY {login};
 SET LOCAL ROLE NONE;
+REVOKE {login} FROM {role};
+"""
+_DROP = """
 DROP ROLE {login};
 """
 
 
 class PostgresLogins:
-    """Makes and ends the roles; `pool` is the owner's."""
+    """Makes and ends the roles."""
 
-    def __init__(self, pool: Pool, data_role: str, connection_limit: int) -> None:
-        self._pool = pool
+    def __init__(self, postgres: Postgres, data_role: str, connection_limit: int) -> None:
+        self._postgres = postgres
+        self._pool: Pool = postgres.system
         self._data_role = data_role
         self._role = quote_name(data_role)
         self._connection_limit = connection_limit
@@ -130,9 +141,19 @@ class PostgresLogins:
             if not await connection.fetchval(_EXISTS, username):
                 return
             await self._end_connections(connection, username)
-            drop = _DROP.format(login=quote_name(username), role=self._role)
+            names = {"login": quote_name(username), "role": self._role}
+            for row in await connection.fetch(_ELSEWHERE, username):
+                await self._hand_over_elsewhere(row["datname"], names)
             async with connection.transaction():
-                await connection.execute(drop)
+                await connection.execute(_HAND_OVER.format(**names) + _DROP.format(**names))
+
+    async def _hand_over_elsewhere(self, database: str, names: dict[str, str]) -> None:
+        connection = await self._postgres.connect(database)
+        try:
+            async with connection.transaction():
+                await connection.execute(_HAND_OVER.format(**names))
+        finally:
+            await connection.close(timeout=CLOSE_SECONDS)
 
     @staticmethod
     async def _end_connections(connection: Connection, username: str) -> None:
@@ -143,12 +164,3 @@ class PostgresLogins:
             await connection.execute(f"GRANT {quote_name(username)} TO CURRENT_USER")
         await connection.execute(_TERMINATE, username)
         await connection.execute(_AWAIT_END, username, _END_MILLISECONDS)
-
-
-def scram_verifier(password: str, salt: bytes) -> str:
-    """Return what PostgreSQL keeps of a password (RFC 5803): it proves the password and does not tell it."""
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, _ITERATIONS)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server = hmac.digest(salted, b"Server Key", "sha256")
-    said = [base64.b64encode(part).decode() for part in (salt, stored, server)]
-    return f"SCRAM-SHA-256${_ITERATIONS}:{said[0]}${said[1]}:{said[2]}"

@@ -6,7 +6,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from dominus.contract.sessions import scope_of
@@ -16,8 +16,9 @@ from dominus.orchestrator.gateway.upstream.postgres_tls import PostgresAddress, 
 
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.redis.client import RedisEngine
+    from dominus.orchestrator.identity.principal import Principal
 
-__all__ = ["Target", "builtin_targets", "parse_targets"]
+__all__ = ["Client", "Screen", "Target", "builtin_targets", "parse_targets"]
 
 POSTGRES_PORT, REDIS_PORT = 5432, 6379
 MAX_ADDRESSES = 64
@@ -25,6 +26,39 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}", re.ASCII)
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})", re.ASCII)
 _VARIABLE = "DOMINUS_GATEWAY_TARGETS"
 _HINT = "for example: tigerbeetle=tcp://10.0.0.1:3000,10.0.0.2:3000 legacy=tls://db:1521 local=unix:///run/db.sock"
+
+
+class Client(Protocol):
+    """A connection whose handshake is done."""
+
+    @property
+    def rest(self) -> bytes:
+        """What it said to the database."""
+        ...
+
+    async def more(self) -> None:
+        """Wait until it has said more. Raises ConnectionError."""
+        ...
+
+    def skip(self, count: int) -> None:
+        """Keep so many bytes of it from the database."""
+        ...
+
+    def answer(self, data: bytes) -> None:
+        """Send it something."""
+        ...
+
+
+class Screen(Protocol):
+    """Decides about a client by what it says to the database."""
+
+    async def admit(self, client: Client, principal: Principal) -> None:
+        """Return when the client may go on. Raises DominusError, or ConnectionError when it hangs up."""
+        ...
+
+    def goodbye(self, code: str, message: str) -> bytes:
+        """Return a refusal as the database would say it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +70,8 @@ class Target:
     """One endpoint each; a client names which."""
     login: RedisLogin | None = field(default=None, repr=False)
     """How the gateway itself logs in, for clients that have no credentials."""
+    screen: Screen | None = field(default=None, repr=False, compare=False)
+    """Hears a client's first words before the database does; None: all goes through as it is."""
 
     @property
     def scope(self) -> str:
