@@ -324,7 +324,7 @@ async def test_the_callers_deadline_stops_a_statement_that_waits(server: Server)
         return not await is_waiting()
 
     async with postgres.data.acquire() as connection, connection.transaction():
-        await connection.execute("LOCK TABLE locked IN ACCESS EXCLUSIVE MODE")
+        await connection.execute("LOCK TABLE public.locked IN ACCESS EXCLUSIVE MODE")
         began = time.monotonic()
         reply = await server("POST", f"{base}/query", {}, headers={"Dominus-Deadline-Ms": "150"})
         assert (reply.status, reply.code) == (504, "deadline")
