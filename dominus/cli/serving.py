@@ -47,7 +47,9 @@ def _greet(process: ProcessResources, url: str) -> None:
         "",
     ]
     if process.postgres is not None:
-        lines.append(f'Its database: psql "$(cat {shlex.quote(str(home / "dsn"))})"')
+        # The owner sees the system's tables alone; users' tables are the data role's.
+        role = f"PGOPTIONS='-c role={process.settings.data_role}'"
+        lines.append(f'Its database: {role} psql "$(cat {shlex.quote(str(home / "dsn"))})"')
     lines.append(f"Its data: {home}  API: {url}/docs  End: Ctrl-C")
     # A reader that went away (`dominus dev | head -1`) is no reason to end.
     with contextlib.suppress(BrokenPipeError):

@@ -46,7 +46,7 @@ async def run(_arguments: argparse.Namespace) -> None:
             await client.ddl.add_table(
                 "events", [columns[0], columns[1], {"name": "kind", "type": "INTEGER"}]
             )
-            connection = await asyncpg.connect(server.dsn)
+            connection = await asyncpg.connect(server.dsn, server_settings={"role": "dominus_data"})
             await connection.execute(_FILL)
             await connection.close()
             before = _resident(server.pid), _resident_peak()
