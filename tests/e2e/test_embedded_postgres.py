@@ -21,10 +21,11 @@ import asyncpg
 import pytest
 
 from dominus.errors import ConflictError, ServiceError
+from dominus.orchestrator.engines.postgres import account as pgaccount
 from dominus.orchestrator.engines.postgres import embedded as pgserver
-from dominus.orchestrator.engines.postgres import process as pgprocess
+from dominus.orchestrator.engines.postgres.account import SERVER_ID, find_accounts
 from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
-from dominus.orchestrator.engines.postgres.process import find_account, postmaster_of
+from dominus.orchestrator.engines.postgres.process import postmaster_of
 
 is_root = os.geteuid() == 0
 only_root = pytest.mark.skipif(not is_root, reason="changes accounts, so it needs root")
@@ -134,7 +135,7 @@ def test_the_home_and_all_in_it_is_closed_and_its_parents_keep_their_modes(
     prefix: tuple[str, ...] = ()
     if account == "nobody":
         # Its capability lets it read this checkout; to PostgreSQL it is a normal user.
-        prefix = find_account().prefix
+        prefix = find_accounts().maker.prefix
         for folder in (parent, parent.parent):
             os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
     before = [mode(folder) for folder in parent.parents]
@@ -149,7 +150,9 @@ def test_the_home_and_all_in_it_is_closed_and_its_parents_keep_their_modes(
         )
         assert [mode(folder) for folder in parent.parents] == before
         assert mode(parent) == 0o750
-        owner = pwd.getpwnam("nobody").pw_uid if is_root else os.geteuid()
+        owner = os.geteuid()
+        if is_root:
+            owner = SERVER_ID if account == "ourselves" else pwd.getpwnam("nobody").pw_uid
         assert Path(f"/proc/{pid_of(home)}").stat().st_uid == owner
         assert ask((home / "dsn").read_text().strip(), "SELECT 1") == 1
         assert process.stdin is not None
@@ -365,7 +368,7 @@ def test_a_start_that_fails_says_why_and_frees_the_home(home: Path) -> None:
 def test_root_without_the_means_to_be_another_is_told_what_to_do(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pgprocess.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(pgaccount.shutil, "which", lambda *_, **__: None)
     with pytest.raises(ServiceError, match="setpriv is missing") as caught:
         EmbeddedPostgres(home).start()
     assert "normal user" in str(caught.value.hint)
@@ -375,7 +378,7 @@ def test_root_without_the_means_to_be_another_is_told_what_to_do(
 def test_a_missing_wheel_is_an_error_that_says_what_to_install(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pgprocess, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(pgaccount, "PACKAGE", "no_such_package")
     with pytest.raises(ServiceError, match="not installed") as caught:
         EmbeddedPostgres(home).start()
     assert "pip install" in str(caught.value.hint)
