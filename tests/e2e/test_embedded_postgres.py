@@ -81,6 +81,10 @@ def pid_of(home: Path) -> int:
     return pid
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 @pytest.fixture(scope="module")
 def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("embedded") / "home"
@@ -239,8 +243,9 @@ def test_an_orphan_whose_watchdog_was_killed_too_is_ended_by_the_next_start(home
     with holder_of(home) as process:
         pid = pid_of(home)
         watchdog = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        os.killpg(os.getpgid(watchdog), signal.SIGSTOP)
-        os.kill(pid, signal.SIGCONT)
+        shells = {watchdog, *children_of(watchdog)} - {pid}
+        for shell in shells:
+            os.kill(shell, signal.SIGSTOP)
         process.kill()
         process.wait()
         try:
@@ -248,7 +253,8 @@ def test_an_orphan_whose_watchdog_was_killed_too_is_ended_by_the_next_start(home
                 assert ask(server.start(), "SELECT 1") == 1
                 assert pid_of(home) != pid
         finally:
-            os.killpg(os.getpgid(watchdog), signal.SIGCONT)
+            for shell in shells:
+                os.kill(shell, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("is_durable", [True, False])
@@ -265,8 +271,7 @@ def test_a_start_waits_for_the_children_of_a_killed_postmaster(home: Path) -> No
     with EmbeddedPostgres(home, is_durable=False) as server:
         server.start()
         postmaster = pid_of(home)
-        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        stuck = int(children[0])
+        stuck = children_of(postmaster)[0]
         os.kill(stuck, signal.SIGSTOP)
         os.kill(postmaster, signal.SIGKILL)
         until(lambda: not server.is_running)
