@@ -24,6 +24,7 @@ from dominus.orchestrator.engines.postgres.template import clone_database, drop_
 from dominus.orchestrator.http.app import Orchestrator
 from dominus.orchestrator.serving.assembly import ProcessResources, open_process_resources, open_resources
 from dominus.orchestrator.settings import ServerSettings
+from dominus.testing.leftovers import PREFIX, remove_leftovers
 from dominus.testing.loops import LoopsTransport
 
 __all__ = ["LocalOrchestrator", "OrchestratorTemplate"]
@@ -54,7 +55,10 @@ class OrchestratorTemplate:
 
     def start(self) -> Self:
         """Start PostgreSQL and make the template. Blocks; it may be called while an event loop runs."""
-        self._home = Path(tempfile.mkdtemp(prefix="dominus-test-", dir=_fast_folder()))
+        usual, fast = Path(tempfile.gettempdir()), _fast_folder()
+        for folder in {usual, fast or usual}:
+            remove_leftovers(folder)
+        self._home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=fast))
         settings = ServerSettings(
             _env_prefix=_NO_ENVIRONMENT,  # pyright: ignore[reportCallIssue]
             home=self._home,

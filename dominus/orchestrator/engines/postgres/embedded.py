@@ -36,7 +36,7 @@ from dominus.orchestrator.engines.postgres.process import (
 )
 from dominus.orchestrator.home import HomeLock, hold, in_forked_child, open_home, write_private
 
-__all__ = ["EmbeddedPostgres"]
+__all__ = ["EmbeddedPostgres", "end_orphan"]
 
 logger = logging.getLogger("dominus.postgres")
 
@@ -153,7 +153,7 @@ class EmbeddedPostgres:
             _create_cluster(cluster, programs, accounts, is_durable=self._is_durable)
         data = cluster / "data"
         password = _read_password(cluster)
-        _await_end(data, deadline)
+        end_orphan(data, deadline)
         accounts.server.take(data)
         sockets = self._socket_folder(accounts.server)
         log = self._home / "postgres.log"
@@ -302,8 +302,12 @@ def _read_password(cluster: Path) -> str:
         ) from error
 
 
-def _await_end(data: Path, deadline: float) -> None:
-    """Wait for the server of a process that died; we hold the home, so it is nobody's."""
+def end_orphan(data: Path, deadline: float) -> None:
+    """End the server of a process that died, and wait for it; the caller holds the home, so it is nobody's.
+
+    Raises:
+        ServiceError: it still runs when the clock says `deadline` (`time.monotonic`).
+    """
     pid = postmaster_of(data)
     if pid is not None:
         logger.warning("an earlier PostgreSQL (pid %d) still runs in this home; ending it", pid)
