@@ -89,10 +89,11 @@ asyncio.run(main())
 # --- layers
 
 LAYERS: dict[str, set[str]] = {
-    # A layer -> what it may import beside itself, and beside errors, result and _version.
+    # A layer -> what it may import beside itself, and beside errors, hints, result and _version.
     "errors": set(),
     "result": set(),
     "_version": set(),
+    "hints": set(),
     "crypto": set(),
     "contract": set(),
     "settings": set(),
@@ -103,6 +104,7 @@ LAYERS: dict[str, set[str]] = {
     "sessions": {"transport", "contract", "settings", "caller", "crypto"},
     "client": {"caller", "names", "namespaces", "sessions", "transport", "contract", "settings"},
     "__init__": {"client"},
+    "__main__": {"cli"},
     "orchestrator": {"contract", "crypto"},
     "testing": {
         "client",
@@ -126,7 +128,7 @@ LAYERS: dict[str, set[str]] = {
         "transport",
     },
 }
-EVERYBODY = {"errors", "result", "_version"}
+EVERYBODY = {"errors", "hints", "result", "_version"}
 DOORS = {("transport/runtime.py", "dominus.orchestrator.serving.in_process")}
 """The lazy door from the SDK half to the orchestrator."""
 
