@@ -10,7 +10,15 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from dominus.errors import ValidationError
 
-__all__ = ["WrongUseError", "iterator", "nearest", "refuses", "shell_command", "unknown_name"]
+__all__ = [
+    "WrongUseError",
+    "install_command",
+    "iterator",
+    "nearest",
+    "refuses",
+    "shell_command",
+    "unknown_name",
+]
 
 C = TypeVar("C", bound=type[Any])
 P = ParamSpec("P")
@@ -135,6 +143,26 @@ def unknown_name(owner: object, name: str) -> AttributeError:
 def shell_command(arguments: str = "") -> str:
     """Return a `dominus` command line as it can be typed here: a virtual environment need not be activated."""
     return " ".join(filter(None, [_program(), arguments]))
+
+
+def install_command(extra: str) -> str:
+    """Return what installs an extra of this package here, from the clone where it came from one."""
+    source = _clone() or "dominus-sdk"
+    return f"{_short(sys.executable)} -m pip install {source + '[' + extra + ']'!r}"
+
+
+def _clone() -> str | None:
+    import json
+    from importlib import metadata
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        found = metadata.distribution("dominus-sdk").read_text("direct_url.json")
+        url = urlsplit(str(json.loads(found or "{}").get("url", "")))
+    except (metadata.PackageNotFoundError, ValueError):
+        return None
+    folder = unquote(url.path)
+    return _short(folder) if url.scheme == "file" and os.path.isdir(folder) else None  # noqa: PTH112
 
 
 def _program() -> str:

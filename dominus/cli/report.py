@@ -8,6 +8,7 @@ from collections.abc import Generator
 import typer
 
 from dominus.errors import DominusError
+from dominus.hints import install_command
 
 __all__ = ["reported", "show_error", "warn"]
 
@@ -40,7 +41,7 @@ def reported() -> Generator[None]:
         if (error.name or "").startswith("dominus"):
             raise
         _say("error", f"this command needs {error.name}, which is not installed", typer.colors.RED)
-        _say("hint", "pip install 'dominus-sdk[orchestrator]'", typer.colors.CYAN)
+        _say("hint", install_command("orchestrator"), typer.colors.CYAN)
         raise typer.Exit(1) from None
 
 

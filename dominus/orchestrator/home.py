@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from dominus.errors import ConflictError, ServiceError, ValidationError
+from dominus.hints import shell_command
 
 __all__ = ["HomeLock", "hold", "in_forked_child", "open_home", "read_or_create_secret", "write_private"]
 
@@ -138,7 +139,7 @@ def hold(home: Path, what: str, *, name: str = LOCK) -> HomeLock:
         raise ConflictError(
             f"the home {home} is in use by {_holder(path)}",
             code="home_in_use",
-            hint="let one process serve all: start `dominus dev` and set DOMINUS_URL to its address, "
+            hint=f"let one process serve all: start `{shell_command('dev')}` and set DOMINUS_URL to its address, "
             "or set another DOMINUS_HOME",
         ) from None
     except OSError as error:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dominus import Dominus, DominusError, ValidationError, dominus
-from dominus.hints import shell_command
+from dominus.hints import install_command, shell_command
 from dominus.testing import ScriptedTransport, ok
 
 URL, TOKEN = "https://dominus.test", "t" * 43
@@ -195,3 +196,25 @@ def test_a_deadline_still_bounds_its_block():
 
     with pytest.raises(DominusError):
         asyncio.run(call())
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ('{"url": "file://{here}", "dir_info": {"editable": true}}', "python -m pip install '.[sessions]'"),
+        ('{"url": "file://{here}/sub%20folder"}', "python -m pip install 'sub folder[sessions]'"),
+        ('{"url": "file:///no/such/folder"}', "python -m pip install 'dominus-sdk[sessions]'"),
+        ('{"url": "https://example.com/dominus_sdk.whl"}', "python -m pip install 'dominus-sdk[sessions]'"),
+        ("broken", "python -m pip install 'dominus-sdk[sessions]'"),
+        (None, "python -m pip install 'dominus-sdk[sessions]'"),
+    ],
+)
+def test_an_extra_is_installed_from_where_the_package_came(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, record: str | None, said: str
+):
+    (tmp_path / "sub folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    found = record and record.replace("{here}", str(tmp_path))
+    monkeypatch.setattr(metadata.PathDistribution, "read_text", lambda *_: found)
+    assert install_command("sessions") == said

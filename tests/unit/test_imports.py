@@ -96,7 +96,8 @@ LAYERS: dict[str, set[str]] = {
     "hints": set(),
     "crypto": set(),
     "contract": set(),
-    "settings": set(),
+    "env_file": set(),
+    "settings": {"env_file"},
     "transport": {"contract", "settings", "crypto"},
     "namespaces": {"transport", "contract", "caller"},
     "caller": {"transport", "contract", "settings"},
@@ -105,7 +106,7 @@ LAYERS: dict[str, set[str]] = {
     "client": {"caller", "names", "namespaces", "sessions", "transport", "contract", "settings"},
     "__init__": {"client"},
     "__main__": {"cli"},
-    "orchestrator": {"contract", "crypto"},
+    "orchestrator": {"contract", "crypto", "env_file"},
     "testing": {
         "client",
         "caller",
@@ -117,6 +118,7 @@ LAYERS: dict[str, set[str]] = {
         "__init__",
     },
     "cli": {
+        "env_file",
         "orchestrator",
         "client",
         "contract",

