@@ -59,7 +59,7 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_it(
     (tmp_path / "bytes").write_bytes(b"DOMINUS_TOKEN=\xff\xfe")
     monkeypatch.setenv("DOMINUS_ENV_FILE", name)
     for read in (load_settings, read_settings):
-        with pytest.raises(ValidationError, match="DOMINUS_ENV_FILE names /.*cannot be read"):
+        with pytest.raises(ValidationError, match=r"DOMINUS_ENV_FILE names /.*cannot be read"):
             read()
 
 
