@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Generator
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from dominus.errors import DominusError
 from dominus.hints import install_command
 
-__all__ = ["reported", "show_error", "warn"]
+__all__ = ["coloured", "reported", "show_error", "warn"]
 
 
 def show_error(error: DominusError) -> None:
@@ -45,5 +46,10 @@ def reported() -> Generator[None]:
         raise typer.Exit(1) from None
 
 
+def coloured(text: str, colour: str) -> str:
+    """Return a word in bold colour, unless NO_COLOR is set (no-color.org)."""
+    return text if os.environ.get("NO_COLOR") else typer.style(text, fg=colour, bold=True)
+
+
 def _say(label: str, text: str, colour: str) -> None:
-    typer.echo(f"{typer.style(f'{label}:', fg=colour, bold=True)} {text}", err=True)
+    typer.echo(f"{coloured(f'{label}:', colour)} {text}", err=True)
