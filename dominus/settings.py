@@ -79,7 +79,7 @@ class Settings(BaseSettings):
             raise ValidationError("DOMINUS_URL is not set", code="url_missing", hint=_how())
         fault = _url_fault(self.url)
         if fault is not None:
-            raise ValidationError(f"DOMINUS_URL {fault}", code="url_malformed", hint=_how())
+            raise ValidationError(f"DOMINUS_URL, or url=, {fault}", code="url_malformed", hint=_how())
         parts = urlsplit(self.url)
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
             _log.warning("DOMINUS_URL is plain http to another machine: the token travels unencrypted")
@@ -97,7 +97,7 @@ class Settings(BaseSettings):
         fault = _token_fault(token)
         if fault is not None:
             raise AuthenticationError(
-                f"DOMINUS_TOKEN is malformed: {fault}",
+                f"DOMINUS_TOKEN, or token=, is malformed: {fault}",
                 code="token_malformed",
                 hint="copy it again; the one of `dominus dev` is in .dominus/token",
             )
