@@ -134,10 +134,13 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 def unknown_name(owner: object, name: str) -> AttributeError:
     """Return the error for an attribute that an object has not, with the nearest one that it has."""
+    if name.startswith("_"):
+        # Python itself asks for these, of objects that are not made yet too.
+        return AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}")
     known = [other for other in dir(type(owner)) if not other.startswith("_")]
-    near = None if name.startswith("_") else nearest(name, known)
-    more = f"; did you mean {near!r}?" if near else f"; it has {', '.join(known)}"
-    return AttributeError(f"{owner!r} has no {name!r}{'' if name.startswith('_') else more}")
+    near = nearest(name, known)
+    more = f"did you mean {near!r}?" if near else f"it has {', '.join(known)}"
+    return AttributeError(f"{owner!r} has no {name!r}; {more}")
 
 
 def shell_command(arguments: str = "") -> str:

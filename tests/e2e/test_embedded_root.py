@@ -269,6 +269,31 @@ def test_a_root_that_lacks_a_capability_is_told_which(tmp_path: Path, lost: str)
     assert f"this root lacks the capabilities {lost}" in done.stderr
 
 
+def test_a_root_whose_users_are_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def nobody(_: str) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(pgaccount.pwd, "getpwnam", nobody)
+    with pytest.raises(ServiceError, match="there is no user `nobody`"):
+        EmbeddedPostgres(tmp_path / "home").start()
+
+
+def test_a_root_of_a_namespace_with_one_user_is_told(tmp_path: Path):
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-r", "true"], check=False).returncode:
+        pytest.skip("no user namespaces here")
+    done = subprocess.run(
+        [unshare, "-r", sys.executable, "-c", MAIN, str(tmp_path / "home"), *pgaccount.COPY_PLACES],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 1
+    assert "cannot be given to user" in done.stderr
+    assert "run as a normal user" in done.stderr
+
+
 def test_a_kill_of_the_process_ends_the_server_of_another_user(tmp_path: Path):
     process = subprocess.Popen(
         [sys.executable, "-c", MAIN, str(tmp_path / "home"), *pgaccount.COPY_PLACES],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import sys
 from importlib import metadata
@@ -134,6 +135,8 @@ def test_an_unknown_name_without_a_near_one_says_what_is_there():
 
 def test_names_of_python_s_own_are_no_suggestions():
     assert not hasattr(dominus.db, "__wrapped__")
+    assert copy.copy(dominus.db)._caller is dominus.db._caller
+    assert copy.copy(dominus)._caller is dominus._caller
     assert not hasattr(dominus, "_repr_html_")
     with pytest.raises(AttributeError, match=r"_ipython_display_'$"):
         dominus.db._ipython_display_  # noqa: B018

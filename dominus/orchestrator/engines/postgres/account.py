@@ -145,7 +145,10 @@ def find_accounts() -> Accounts:
         lacking.append("dac_override")
     if lacking or passing is None:
         raise _refused(f"this root lacks the capabilities {', '.join(lacking)}")
-    nobody = pwd.getpwnam("nobody")
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError:
+        raise _refused("there is no user `nobody`") from None
     maker = (
         *_become(setpriv, nobody.pw_uid, nobody.pw_gid),
         f"--inh-caps=+{passing}",
