@@ -96,7 +96,7 @@ def signature_text(name: str, target: Callable[..., Any]) -> str:
     if inspect.isclass(target):
         return f"{name}{_parameters(signature)}"
     returned = annotation_text(signature.return_annotation)
-    if inspect.isasyncgenfunction(target):
+    if returned.startswith("AsyncIterator["):
         how = "async for item in "
     elif name == "dominus.redis.lock" or returned.startswith("AsyncSession["):
         how = "async with "

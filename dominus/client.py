@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from dominus.caller import Caller, Core
-from dominus.errors import AuthenticationError
+from dominus.errors import AuthenticationError, ValidationError
+from dominus.hints import refuses, unknown_name
 from dominus.result import MISSING
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = ["Dominus", "dominus"]
 _TOKEN = re.compile("[!-~]+")
 
 
+@refuses("with", instead="async with Dominus(...) as client:")
 class Dominus:
     """One awaitable object for everything a backend needs around its business logic.
 
@@ -75,6 +77,8 @@ class Dominus:
         on_cold_start: Callable[[ColdStart], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
+        if url:
+            _check_url(url)
         given: dict[str, Any] = {
             "url": url,
             "token": token,
@@ -88,6 +92,14 @@ class Dominus:
 
     def __repr__(self) -> str:
         return "<Dominus as user>" if self._caller.user_token else "<Dominus>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):
+                # A namespace did not load: its own error says why.
+                return object.__getattribute__(self, name)
+            raise unknown_name(self, name)
 
     @cached_property
     def secrets(self) -> Secrets:
@@ -269,6 +281,21 @@ class Dominus:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _check_url(url: object) -> None:
+    # Here already, since the first argument is easily another. It is not shown: it may be the token.
+    is_text = isinstance(url, str)
+    if is_text and (url == "embedded" or url.startswith(("http://", "https://"))):
+        return
+    looks_like_token = is_text and "." not in url and ":" not in url and "/" not in url
+    raise ValidationError(
+        "url, the first argument, must begin with http:// or https://, or be `embedded`",
+        code="url_malformed",
+        hint="did you mean Dominus(token=...)?"
+        if looks_like_token
+        else "for example Dominus('http://127.0.0.1:8700', token)",
+    )
 
 
 dominus = Dominus()

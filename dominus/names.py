@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dominus.errors import ValidationError
+from dominus.hints import shell_command
 
 __all__ = ["METHOD_OF", "call_by_name", "callable_names", "check_name", "example_params"]
 
@@ -42,7 +43,9 @@ def check_name(name: str) -> None:
         raise ValidationError(
             f"there is no operation {name!r}",
             code="unknown_operation",
-            hint=f"did you mean {near[0]!r}?" if near else "`dominus call --list` shows all names",
+            hint=f"did you mean {near[0]!r}?"
+            if near
+            else f"`{shell_command('call --list')}` shows all names",
         )
 
 

@@ -12,7 +12,9 @@ import pydantic
 from pydantic import AliasChoices, Field, SecretStr, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from dominus.env_file import env_file
 from dominus.errors import AuthenticationError, ValidationError
+from dominus.hints import shell_command
 
 __all__ = ["EMBEDDED", "Settings", "load_settings"]
 
@@ -20,10 +22,6 @@ EMBEDDED = "embedded"
 """The URL of the orchestrator inside this process."""
 MIN_TOKEN_LENGTH = 32
 """What the servers of the published client give out at least."""
-_HOW = (
-    "on a laptop run `dominus dev` and paste the two export lines that it prints, "
-    "or set DOMINUS_URL=embedded for an orchestrator inside this process"
-)
 # urlsplit drops line ends and keeps blanks; a query, a fragment or a user have no place in a base URL.
 _URL_TEXT = re.compile(r"[!-~]+", re.ASCII)
 _URL_REST = re.compile(r"[?#@\\]")
@@ -78,10 +76,10 @@ class Settings(BaseSettings):
             ValidationError: none is set, or it is no http URL.
         """
         if not self.url:
-            raise ValidationError("DOMINUS_URL is not set", code="url_missing", hint=_HOW)
+            raise ValidationError("DOMINUS_URL is not set", code="url_missing", hint=_how())
         fault = _url_fault(self.url)
         if fault is not None:
-            raise ValidationError(f"DOMINUS_URL {fault}", code="url_malformed", hint=_HOW)
+            raise ValidationError(f"DOMINUS_URL, or url=, {fault}", code="url_malformed", hint=_how())
         parts = urlsplit(self.url)
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
             _log.warning("DOMINUS_URL is plain http to another machine: the token travels unencrypted")
@@ -95,31 +93,40 @@ class Settings(BaseSettings):
         """
         token = self.token.get_secret_value() if self.token else ""
         if not token:
-            raise AuthenticationError("DOMINUS_TOKEN is not set", code="token_missing", hint=_HOW)
+            raise AuthenticationError("DOMINUS_TOKEN is not set", code="token_missing", hint=_how())
         fault = _token_fault(token)
         if fault is not None:
             raise AuthenticationError(
-                f"DOMINUS_TOKEN is malformed: {fault}",
+                f"DOMINUS_TOKEN, or token=, is malformed: {fault}",
                 code="token_malformed",
-                hint="copy it again; with `dominus dev` it is in .dominus/token",
+                hint="copy it again; the one of `dominus dev` is in .dominus/token",
             )
         return token
 
 
 def load_settings(**given: Any) -> Settings:
-    """Read the environment; `given` values that are not None win.
+    """Read the environment, and the file that `DOMINUS_ENV_FILE` names; `given` values that are not None win.
 
     Raises:
         ValidationError: a value has the wrong form; the message names the variable and never shows it.
     """
+    chosen = {name: value for name, value in given.items() if value is not None}
+    file = env_file()
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings(_env_file=file, _env_file_encoding="utf-8", **chosen)  # pyright: ignore[reportCallIssue]
     except pydantic.ValidationError as error:
         said = "; ".join(
             f"{_variable(str(item['loc'][0]))}: {item['msg']}"
             for item in error.errors(include_input=False, include_url=False)
         )
         raise ValidationError(said, code="settings") from None
+
+
+def _how() -> str:
+    return (
+        f"on a laptop run `{shell_command('dev')}` and paste the two export lines that it prints, "
+        "or set DOMINUS_URL=embedded for an orchestrator inside this process"
+    )
 
 
 def _variable(place: str) -> str:

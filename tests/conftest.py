@@ -20,6 +20,15 @@ URL = "https://dominus.test"
 pytest_plugins = ["pytester"]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how to repeat this order; the header that says it is not shown with -q."""
+    seed = terminalreporter.config.getoption("randomly_seed", None)
+    if isinstance(seed, int):
+        terminalreporter.write_line(
+            f"repeat this order with --randomly-seed={seed}, or keep that of the files with -p no:randomly"
+        )
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):

@@ -14,7 +14,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("dominus"):
             raise
+        from dominus.hints import install_command
+
         print(f"error: the command line needs {error.name}, which is not installed", file=sys.stderr)
-        print("hint: pip install 'dominus-sdk[orchestrator]'", file=sys.stderr)
+        print(f"hint: {install_command('orchestrator')}", file=sys.stderr)
         sys.exit(1)
     app()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +17,17 @@ app = typer.Typer(
     name="dominus",
     help="One awaitable object for everything a Python backend needs around its business logic.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+class RowsFormat(enum.StrEnum):
+    """How rows are written in a file or on stdin."""
+
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
 
 
 class LogLevel(enum.StrEnum):
@@ -52,6 +60,26 @@ def _root(  # pyright: ignore[reportUnusedFunction]
     ] = False,
 ) -> None:
     _ = version
+    with reported():
+        _read_env_file()
+
+
+def _read_env_file() -> None:
+    """Put what the file of DOMINUS_ENV_FILE says into the environment, for everything that looks there."""
+    from dominus.env_file import env_file
+
+    path = env_file()
+    if path is not None:
+        from dotenv import dotenv_values
+
+        for name, value in dotenv_values(path, encoding="utf-8").items():
+            os.environ.setdefault(name, value or "")
+
+
+def _complete_name(incomplete: str) -> list[str]:
+    from dominus.names import callable_names
+
+    return [name for name in callable_names() if name.startswith(incomplete)]
 
 
 @app.command()
@@ -114,8 +142,15 @@ def demo(
 @app.command(context_settings={"help_option_names": []})
 def call(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="An operation, for example redis.get.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="An operation, for example redis.get.", autocompletion=_complete_name),
+    ] = None,
     pairs: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Its parameters.")] = None,
+    rows_format: Annotated[
+        RowsFormat | None,
+        typer.Option("--format", help="What rows=@FILE and rows=- hold; without it, what they look like."),
+    ] = None,
     is_list: Annotated[bool, typer.Option("--list", help="Show all operations.")] = False,
     is_help: Annotated[
         bool, typer.Option("--help", help="Show this, or with a NAME what that operation takes.")
@@ -125,9 +160,12 @@ def call(
 
     A VALUE is JSON where it is JSON, else text. KEY=@FILE takes it from a file and KEY=- from stdin: use these for
     secrets, because every user of this machine can see a command line. Files and stdin are text as they are, unless
-    they hold a JSON object or list.
+    they hold a JSON object or list. Where an operation takes rows, they hold a JSON list, JSON lines, or CSV with the
+    columns' names in its first line; an empty cell is NULL.
 
     `dominus call db.query table=orders 'filters={"status": "open"}'`
+
+    `dominus call db.bulk_insert table=orders rows=- < orders.csv`
     """
     from dominus.cli.call import UsageError, print_names, print_operation, run_call
 
@@ -142,17 +180,19 @@ def call(
             print_names()
             return
         if name is None:
-            raise typer.BadParameter("is missing; `dominus call --list` shows all", param_hint="NAME")
+            raise typer.BadParameter("is missing; --list shows all", param_hint="NAME")
         try:
-            run_call(name, pairs or [])
+            run_call(name, pairs or [], rows_format)
         except UsageError as error:
             raise typer.BadParameter(str(error), param_hint="KEY=VALUE") from None
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    is_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
+) -> None:
     """Say what is set, what answers, what is wrong and how to fix it."""
     with reported():
         from dominus.cli.doctor import run_doctor
 
-        raise typer.Exit(run_doctor())
+        raise typer.Exit(run_doctor(is_json=is_json))

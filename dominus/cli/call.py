@@ -11,37 +11,35 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
+from dominus.cli.rows import UsageError, parsed, read_rows
 from dominus.client import Dominus
 from dominus.errors import ValidationError
+from dominus.hints import shell_command
 from dominus.names import METHOD_OF, call_by_name, callable_names, check_name, example_params
 
-__all__ = ["UsageError", "call_once", "print_names", "print_operation", "read_params", "run_call"]
+__all__ = ["call_once", "print_names", "print_operation", "read_params", "run_call"]
 
 COLD_START_SECONDS = 10.0
 """A person waits less long than a program for a server that starts; DOMINUS_COLD_START_TIMEOUT says otherwise."""
 
 
-class UsageError(ValueError):
-    """The command line is malformed."""
-
-
-def run_call(name: str, pairs: list[str]) -> None:
-    """Call an operation and print its result.
+def run_call(name: str, pairs: list[str], rows_format: str | None = None) -> None:
+    """Call an operation and print its result; `rows_format` is `json`, `jsonl` or `csv`.
 
     Raises:
-        UsageError: a pair is no KEY=VALUE, or its file cannot be read.
+        UsageError: a pair is no KEY=VALUE, its file cannot be read, or what it holds is broken.
         DominusError: the call failed.
     """
-    print_json(asyncio.run(call_once(name, pairs)))
+    print_json(asyncio.run(call_once(name, pairs, rows_format)))
 
 
-async def call_once(name: str, pairs: list[str]) -> Any:
+async def call_once(name: str, pairs: list[str], rows_format: str | None = None) -> Any:
     """Call an operation with the environment's settings."""
     wait = None if os.environ.get("DOMINUS_COLD_START_TIMEOUT") else COLD_START_SECONDS
     async with Dominus(cold_start_timeout=wait) as client:
-        return await call_by_name(client, name, read_params(client, name, pairs))
+        return await call_by_name(client, name, read_params(client, name, pairs, rows_format))
 
 
 def print_json(value: Any) -> None:
@@ -75,7 +73,7 @@ def print_operation(name: str) -> None:
     typer.echo(inspect.getdoc(method) or "")
     if name in operations():
         pairs = [f"{key}={_written(value)}" for key, value in example_params(name).items()]
-        typer.echo(f"\nExample:\n    dominus call {shlex.join([name, *pairs])}")
+        typer.echo(f"\nExample:\n    {shell_command('call')} {shlex.join([name, *pairs])}")
 
 
 def _plain_signature(method: Any) -> str:
@@ -88,9 +86,11 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else to_json(value).decode()
 
 
-def read_params(client: Dominus, name: str, pairs: list[str]) -> dict[str, Any]:
+def read_params(
+    client: Dominus, name: str, pairs: list[str], rows_format: str | None = None
+) -> dict[str, Any]:
     """Read KEY=VALUE pairs for an operation; parameters that take text get text, whatever it looks like."""
-    texts = _text_parameters(client, name)
+    kinds = _parameter_types(client, name)
     params: dict[str, Any] = {}
     for pair in pairs:
         key, sign, raw = pair.partition("=")
@@ -99,38 +99,40 @@ def read_params(client: Dominus, name: str, pairs: list[str]) -> dict[str, Any]:
             raise UsageError(f"{key[:40]!r} is not followed by =VALUE")
         if key in params:
             raise UsageError(f"{key} is given twice")
-        params[key] = _read(raw, is_text=key in texts)
+        if "RowSource" in kinds.get(key, "") and _is_elsewhere(raw):
+            params[key] = list(read_rows(_text_of(raw), key, rows_format))
+        else:
+            params[key] = _read(key, raw, is_text=kinds.get(key) in {"str", "str | None", "<class 'str'>"})
     return params
 
 
-def _read(raw: str, *, is_text: bool) -> Any:
-    if raw != "-" and not raw.startswith("@"):
-        return raw if is_text else _parsed(raw)
+def _is_elsewhere(raw: str) -> bool:
+    return raw == "-" or raw.startswith("@")
+
+
+def _text_of(raw: str) -> str:
     try:
-        text = sys.stdin.read() if raw == "-" else Path(raw[1:]).read_text(encoding="utf-8")
+        return sys.stdin.read() if raw == "-" else Path(raw[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"{raw}: {reason}") from None
+
+
+def _read(key: str, raw: str, *, is_text: bool) -> Any:
+    if not _is_elsewhere(raw):
+        return raw if is_text else parsed(raw, key)
+    text = _text_of(raw)
     # A password of digits must stay one: only what is clearly a document is read as one.
     is_document = not is_text and text.lstrip()[:1] in {"{", "["}
-    return _parsed(text) if is_document else text.removesuffix("\n").removesuffix("\r")
+    return parsed(text, key) if is_document else text.removesuffix("\n").removesuffix("\r")
 
 
-def _parsed(text: str) -> Any:
-    try:
-        return from_json(text, allow_inf_nan=False)
-    except ValueError:
-        return text
-
-
-def _text_parameters(client: Dominus, name: str) -> set[str]:
+def _parameter_types(client: Dominus, name: str) -> dict[str, str]:
     if name not in callable_names():
         # call_by_name says so, and suggests another.
-        return set()
+        return {}
     parameters = inspect.signature(_method(client, name)).parameters.values()
-    return {
-        item.name for item in parameters if str(item.annotation) in {"str", "str | None", "<class 'str'>"}
-    }
+    return {item.name: str(item.annotation) for item in parameters}
 
 
 def _method(client: Dominus, name: str) -> Any:

@@ -23,6 +23,7 @@ from dominus._version import __version__
 from dominus.cli.quickstart import CHAPTERS, TABLE, Step
 from dominus.client import Dominus
 from dominus.errors import DominusError, NotFoundError
+from dominus.hints import shell_command
 from dominus.settings import EMBEDDED
 
 __all__ = ["run_demo"]
@@ -126,12 +127,14 @@ def _with_time(code: Text, took: str, width: int) -> Text:
 def _show_next(console: Console, home: Path | None) -> None:
     console.print()
     console.print(Text("Next", style="bold cyan"))
-    lines = [
-        "  dominus dev            an orchestrator for your programs; paste its two export",
-        "                         lines elsewhere, and run docs/examples/quickstart.py",
-        "  dominus call --list    every operation, from the shell",
-        "  README.md              the guide; LLM-GUIDE.md is the one for language models",
-    ]
+    commands = {
+        shell_command("dev"): "an orchestrator; paste its two export lines",
+        "": "into a shell, and run docs/examples/quickstart.py",
+        shell_command("call --list"): "every operation, from the shell",
+        "README.md": "the guide; LLM-GUIDE.md is the one for language models",
+    }
+    width = max(map(len, commands)) + 2
+    lines = [f"  {command:<{width}}{what}" for command, what in commands.items()]
     if home is not None:
         lines.insert(0, f"  The data is in {home}")
     console.print(Text("\n".join(lines)))

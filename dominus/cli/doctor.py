@@ -8,6 +8,7 @@ import enum
 import hashlib
 import importlib.util
 import os
+import ssl
 import stat
 import sys
 import time
@@ -18,10 +19,13 @@ from typing import Any, cast
 
 import httpx
 import typer
+from pydantic_core import to_json
 
 from dominus._version import __version__
+from dominus.cli.report import coloured
 from dominus.client import Dominus
 from dominus.errors import DominusError
+from dominus.hints import install_command, shell_command
 from dominus.settings import Settings, load_settings
 
 __all__ = ["Finding", "Verdict", "judge_answer", "run_doctor"]
@@ -29,6 +33,14 @@ __all__ = ["Finding", "Verdict", "judge_answer", "run_doctor"]
 PROBE_SECONDS = 5.0
 MAX_SKEW_SECONDS = 60.0
 SLOW_MS = 250.0
+_NO_TLS = {
+    "WRONG_VERSION_NUMBER",
+    "RECORD_LAYER_FAILURE",
+    "PACKET_LENGTH_TOO_LONG",
+    "HTTP_REQUEST",
+    "UNKNOWN_PROTOCOL",
+}
+"""What OpenSSL says, version by version, of an answer that is no TLS."""
 _EXTRAS = {
     "orchestrator": ("asyncpg", "fakeredis", "prometheus_client", "redis", "starlette", "uvicorn"),
 }
@@ -50,16 +62,30 @@ class Finding:
     verdict: Verdict
     subject: str
     text: str
-    fix: str | None = None
+    hint: str | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """Return what programs read; verdicts are `ok`, `note`, `warn` and `wrong`."""
+        return {
+            "verdict": self.verdict.name.lower(),
+            "subject": self.subject,
+            "text": self.text,
+            "hint": self.hint,
+        }
 
 
-def run_doctor() -> int:
+def run_doctor(*, is_json: bool = False) -> int:
     """Print all findings; return the exit code."""
     findings: list[Finding] = []
     for finding in _examine():
         findings.append(finding)
-        _show(finding)
+        if not is_json:
+            _show(finding)
     wrong_count = sum(finding.verdict is Verdict.WRONG for finding in findings)
+    if is_json:
+        found = {"wrong_count": wrong_count, "findings": [finding.as_json() for finding in findings]}
+        typer.echo(to_json(found, indent=2))
+        return 1 if wrong_count else 0
     typer.echo("")
     typer.echo(
         f"{wrong_count} thing{'s are' if wrong_count > 1 else ' is'} wrong" if wrong_count else "all is well"
@@ -69,9 +95,9 @@ def run_doctor() -> int:
 
 def _show(finding: Finding) -> None:
     word, colour = finding.verdict.value
-    typer.echo(f"{typer.style(f'{word:<5}', fg=colour, bold=True)}  {finding.subject:<13} {finding.text}")
-    if finding.fix:
-        typer.echo(f"{'':<21}-> {finding.fix}")
+    typer.echo(f"{coloured(f'{word:<5}', colour)}  {finding.subject:<13} {finding.text}")
+    if finding.hint:
+        typer.echo(f"{'':<21}-> {finding.hint}")
 
 
 def _examine() -> Iterator[Finding]:
@@ -88,9 +114,10 @@ def _examine() -> Iterator[Finding]:
             Verdict.WRONG,
             "DOMINUS_URL",
             "is not set, so a program would not know where to call",
-            f"{holder} runs here: type its two export lines"
+            f"{holder} runs here: paste the two export lines that it printed into this shell"
             if holder
-            else "run `dominus dev` and type its two export lines, or export DOMINUS_URL=embedded",
+            else f"run `{shell_command('dev')}` and paste its two export lines into this shell, "
+            "or export DOMINUS_URL=embedded",
         )
         return
     is_ready = True
@@ -110,7 +137,7 @@ def _installation() -> Iterator[Finding]:
         missing = [name for name in modules if importlib.util.find_spec(name) is None]
         if missing:
             text = f"not installed ({', '.join(missing)}): fine for a client of a server elsewhere"
-            yield Finding(Verdict.NOTE, extra, text, f"pip install 'dominus-sdk[{extra}]'")
+            yield Finding(Verdict.NOTE, extra, text, install_command(extra))
         else:
             yield Finding(Verdict.OK, extra, "installed")
 
@@ -118,7 +145,7 @@ def _installation() -> Iterator[Finding]:
 def _home(settings: Settings) -> Iterator[Finding]:
     home = settings.home.expanduser().absolute()
     if not home.is_dir():
-        yield Finding(Verdict.NOTE, "home", f"{home} does not exist yet; `dominus dev` makes it")
+        yield Finding(Verdict.NOTE, "home", f"{home} does not exist yet; `{shell_command('dev')}` makes it")
         return
     found = home.stat()
     mode = stat.S_IMODE(found.st_mode)
@@ -197,14 +224,37 @@ async def _ask(settings: Settings) -> list[Finding]:
         async with httpx.AsyncClient(timeout=PROBE_SECONDS) as client:
             response = await client.get(f"{url}/api/health")
     except (httpx.HTTPError, OSError) as error:
-        reason = str(error) or type(error).__name__
-        fix = "is it running (`dominus dev`), and is DOMINUS_URL right?"
-        return [Finding(Verdict.WRONG, "server", f"{url} does not answer: {reason}", fix)]
+        return [_no_answer(url, error)]
     took = (time.perf_counter() - began) * 1000
     findings = judge_answer(response, took, time.time())
     if not any(finding.verdict is Verdict.WRONG for finding in findings if finding.subject == "server"):
         findings.append(await _try_token())
     return findings
+
+
+def _no_answer(url: str, error: Exception) -> Finding:
+    """Say why nothing answered, from what the network and TLS say."""
+    reason = str(error) or type(error).__name__
+    other = url.replace("https://", "http://", 1)
+    text, hint = (
+        f"{url} does not answer: {reason}",
+        f"is it running (`{shell_command('dev')}`), and is DOMINUS_URL right?",
+    )
+    failure = _tls_failure(error)
+    if isinstance(failure, ssl.SSLCertVerificationError):
+        text = f"{url} has a certificate that is not trusted: {failure.verify_message}"
+        hint = "name its authority's certificate in SSL_CERT_FILE, or correct the host in DOMINUS_URL"
+    elif failure is not None and failure.reason in _NO_TLS:
+        text, hint = f"{url} does not speak TLS there", f"use http:// : export DOMINUS_URL={other}"
+    elif isinstance(error, httpx.RemoteProtocolError) and url.startswith("http://"):
+        hint = f"does it speak TLS? Then export DOMINUS_URL={url.replace('http://', 'https://', 1)}"
+    return Finding(Verdict.WRONG, "server", text, hint)
+
+
+def _tls_failure(error: BaseException | None) -> ssl.SSLError | None:
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def judge_answer(response: httpx.Response, took_ms: float, now: float) -> list[Finding]:
@@ -262,10 +312,10 @@ async def _try_token() -> Finding:
             took = (time.perf_counter() - began) * 1000
     except DominusError as error:
         return _wrong(
-            "token", error, "is DOMINUS_TOKEN this server's? With `dominus dev` it is in HOME/token"
+            "token", error, "is DOMINUS_TOKEN this server's? The one of `dominus dev` is in HOME/token"
         )
     return Finding(Verdict.OK, "token", f"accepted, {took:.0f} ms with the mint")
 
 
-def _wrong(subject: str, error: DominusError, fix: str | None = None) -> Finding:
-    return Finding(Verdict.WRONG, subject, error.message, error.hint or fix)
+def _wrong(subject: str, error: DominusError, hint: str | None = None) -> Finding:
+    return Finding(Verdict.WRONG, subject, error.message, error.hint or hint)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Generator
 
 import typer
 
 from dominus.errors import DominusError
+from dominus.hints import install_command
 
-__all__ = ["reported", "show_error", "warn"]
+__all__ = ["coloured", "reported", "show_error", "warn"]
 
 
 def show_error(error: DominusError) -> None:
@@ -40,9 +42,14 @@ def reported() -> Generator[None]:
         if (error.name or "").startswith("dominus"):
             raise
         _say("error", f"this command needs {error.name}, which is not installed", typer.colors.RED)
-        _say("hint", "pip install 'dominus-sdk[orchestrator]'", typer.colors.CYAN)
+        _say("hint", install_command("orchestrator"), typer.colors.CYAN)
         raise typer.Exit(1) from None
 
 
+def coloured(text: str, colour: str) -> str:
+    """Return a word in bold colour, unless NO_COLOR is set (no-color.org)."""
+    return text if os.environ.get("NO_COLOR") else typer.style(text, fg=colour, bold=True)
+
+
 def _say(label: str, text: str, colour: str) -> None:
-    typer.echo(f"{typer.style(f'{label}:', fg=colour, bold=True)} {text}", err=True)
+    typer.echo(f"{coloured(f'{label}:', colour)} {text}", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dominus.contract.operation import Operation
 from dominus.contract.request import Request
 from dominus.errors import ServiceError, ValidationError
+from dominus.hints import unknown_name
 
 if TYPE_CHECKING:
     from dominus.caller import Caller
@@ -27,6 +28,11 @@ class Namespace:
 
     def __repr__(self) -> str:
         return f"<dominus.{type(self).__name__.lower()}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise unknown_name(self, name)
 
     async def _call(
         self,

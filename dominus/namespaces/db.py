@@ -12,6 +12,7 @@ from dominus.contract import db as contract
 from dominus.contract.db import Row
 from dominus.contract.request import Empty
 from dominus.errors import ValidationError
+from dominus.hints import iterator
 from dominus.namespaces.base import Namespace, as_list
 from dominus.namespaces.rows import RowSource, as_models, check_model, filters_of, lines_of, row_of
 
@@ -300,6 +301,7 @@ class Db(Namespace):
         model: type[M],
         timeout: float | None = None,
     ) -> AsyncIterator[M]: ...
+    @iterator
     async def iterate(
         self,
         table: str,

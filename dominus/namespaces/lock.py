@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dominus.errors import DominusError, DominusTimeoutError, LeaseLostError, LockNotAcquiredError
+from dominus.hints import refuses
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -102,6 +103,7 @@ class Lease:
         return self._good_until - self._clock.monotonic()
 
 
+@refuses("with", "await", instead="async with dominus.redis.lock(...) as lease:")
 class Lock:
     """Made by `dominus.redis.lock()`. It is entered once at a time: every holder makes its own."""
 
@@ -125,6 +127,9 @@ class Lock:
         self._owner = owner or secrets.token_urlsafe(24)
         self._stack = contextlib.AsyncExitStack()
         self._is_entered = False
+
+    def __repr__(self) -> str:
+        return f"<lock {self._name!r}>"
 
     async def __aenter__(self) -> Lease:
         if self._is_entered:

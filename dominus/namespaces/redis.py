@@ -9,6 +9,7 @@ from typing import Any
 
 from dominus.contract import redis as contract
 from dominus.contract.values import wire_value
+from dominus.hints import iterator
 from dominus.namespaces.base import Namespace, as_list, check_seconds, unwrap
 from dominus.namespaces.lock import Lock
 
@@ -164,6 +165,7 @@ class Redis(Namespace):
         )
         return await self._call(contract.LIST, request, timeout=timeout)
 
+    @iterator
     async def scan_iter(
         self, prefix: str | None = None, category: str | None = None, *, timeout: float | None = None
     ) -> AsyncIterator[str]:

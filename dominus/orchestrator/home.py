@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from dominus.errors import ConflictError, ServiceError, ValidationError
+from dominus.hints import shell_command
 
 __all__ = ["HomeLock", "hold", "in_forked_child", "open_home", "read_or_create_secret", "write_private"]
 
 logger = logging.getLogger("dominus.home")
 
 LOCK = "lock"
+_OURS = frozenset({LOCK, "dsn", "master-key", "postgres", "run", "token"})
+"""What lies in a home without a `.gitignore`, each with or without a suffix."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -54,6 +57,7 @@ def open_home(path: Path) -> Path:
         )
     if found.st_mode & _OTHERS:
         _narrow(home)
+    _hide_from_git(home)
     return home
 
 
@@ -67,6 +71,24 @@ def _narrow(home: Path) -> None:
             hint="set DOMINUS_HOME to a new folder, or close this one with chmod 700",
         )
     home.chmod(0o700)
+
+
+def _hide_from_git(home: Path) -> None:
+    """Keep keys and data out of `git add .`, in a home that holds nothing else."""
+    # `--home .` in somebody's project must not hide that.
+    if any(path.name.partition(".")[0] not in _OURS for path in home.iterdir()):
+        return
+    try:
+        with (home / ".gitignore").open("x", encoding="utf-8") as file:
+            file.write("*\n")
+    except FileExistsError:
+        # Made by another process meanwhile.
+        return
+    except OSError as error:
+        raise ValidationError(
+            f"the home {home} cannot be written to: {error.strerror}",
+            hint="set DOMINUS_HOME to a folder of your own",
+        ) from error
 
 
 class HomeLock:
@@ -117,7 +139,7 @@ def hold(home: Path, what: str, *, name: str = LOCK) -> HomeLock:
         raise ConflictError(
             f"the home {home} is in use by {_holder(path)}",
             code="home_in_use",
-            hint="let one process serve all: start `dominus dev` and set DOMINUS_URL to its address, "
+            hint=f"let one process serve all: start `{shell_command('dev')}` and set DOMINUS_URL to its address, "
             "or set another DOMINUS_HOME",
         ) from None
     except OSError as error:

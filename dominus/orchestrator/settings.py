@@ -9,6 +9,7 @@ import pydantic
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from dominus.env_file import env_file
 from dominus.errors import ValidationError
 
 __all__ = ["MIN_PSK_LENGTH", "ServerSettings", "read_settings"]
@@ -86,13 +87,14 @@ class ServerSettings(BaseSettings):
 
 
 def read_settings(**given: Any) -> ServerSettings:
-    """Read the server's settings from the environment; `given` values win.
+    """Read the server's settings from the environment, and the file that `DOMINUS_ENV_FILE` names; `given` values win.
 
     Raises:
         ValidationError: a value has the wrong form; the message names the variable and never shows it.
     """
+    file = env_file()
     try:
-        return ServerSettings(**given)
+        return ServerSettings(_env_file=file, _env_file_encoding="utf-8", **given)  # pyright: ignore[reportCallIssue]
     except pydantic.ValidationError as error:
         said = "; ".join(
             f"DOMINUS_{str(item['loc'][0]).upper()}: {item['msg']}"

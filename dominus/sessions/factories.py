@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dominus.errors import ServiceError, ValidationError
+from dominus.hints import install_command
 from dominus.sessions.background import run
 from dominus.sessions.session import AsyncSession, Session
 
@@ -300,5 +301,5 @@ def _needs(driver: str) -> Generator[None]:
             f"this session needs {error.name or driver}, which is not installed",
             code="extra_missing",
             retryable=False,
-            hint='pip install "dominus-sdk[sessions]"',
+            hint=install_command("sessions"),
         ) from None

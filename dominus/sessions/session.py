@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
 from dominus.errors import DominusConnectionError
+from dominus.hints import refuses
 
 __all__ = ["AsyncSession", "Session"]
 
@@ -26,6 +27,8 @@ class _Leaves(Protocol):
     ) -> object: ...
 
 
+@refuses("with", instead="async with ... as client:")
+@refuses("await", instead="await session.connect()")
 class AsyncSession(Generic[T]):
     """The way to a native asynchronous client. Nothing is sent before `connect()` or `async with`.
 
@@ -97,6 +100,7 @@ class AsyncSession(Generic[T]):
         await asyncio.shield(self.close())
 
 
+@refuses("async with", "await", instead="with ... as client:")
 class Session(Generic[T]):
     """The way to a native synchronous client. Nothing is sent before `connect()` or `with`.
 

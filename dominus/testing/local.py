@@ -11,7 +11,8 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,15 +23,16 @@ from dominus.orchestrator.engines.postgres.embedded import DATABASE
 from dominus.orchestrator.engines.postgres.template import clone_database, drop_database
 from dominus.orchestrator.http.app import Orchestrator
 from dominus.orchestrator.serving.assembly import ProcessResources, open_process_resources, open_resources
-from dominus.orchestrator.serving.in_process import EmbeddedTransport
 from dominus.orchestrator.settings import ServerSettings
+from dominus.testing.leftovers import PREFIX, remove_leftovers
+from dominus.testing.loops import LoopsTransport
 
 __all__ = ["LocalOrchestrator", "OrchestratorTemplate"]
 
 URL = "http://localhost"
+"""What clients in this process call it; nothing listens there."""
 ROOM_BYTES = 1024**3
 """What the memory file system must have free to be used: the template takes 50 MB, a copy 10."""
-"""What clients in this process call it; nothing listens there."""
 _NO_ENVIRONMENT = "DOMINUS_OF_NO_ENVIRONMENT_"
 """Tests must never touch the database that the environment of a developer or a server names."""
 
@@ -53,7 +55,10 @@ class OrchestratorTemplate:
 
     def start(self) -> Self:
         """Start PostgreSQL and make the template. Blocks; it may be called while an event loop runs."""
-        self._home = Path(tempfile.mkdtemp(prefix="dominus-test-", dir=_fast_folder()))
+        usual, fast = Path(tempfile.gettempdir()), _fast_folder()
+        for folder in {usual, fast or usual}:
+            remove_leftovers(folder)
+        self._home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=fast))
         settings = ServerSettings(
             _env_prefix=_NO_ENVIRONMENT,  # pyright: ignore[reportCallIssue]
             home=self._home,
@@ -123,6 +128,7 @@ class LocalOrchestrator:
         self._given = template
         self._template = template or OrchestratorTemplate()
         self._stack = contextlib.AsyncExitStack()
+        self._new_transport: Callable[[], LoopsTransport] | None = None
         self.app: Orchestrator | None = None
 
     @property
@@ -131,16 +137,18 @@ class LocalOrchestrator:
         return self._template.token
 
     def client(self, **options: Any) -> Dominus:
-        """Return a client of it, closed with it.
+        """Return a client of it, closed with it, for any event loop: each has connections of its own.
 
         Args:
             options: as for `Dominus`, for example `project="shop"` or `clock=MovableClock()`.
         """
-        if self.app is None:
+        if self._new_transport is None:
             raise ServiceError("the local orchestrator is not running", code="not_running", retryable=False)
-        usual: dict[str, Any] = {"url": URL, "token": self.token, "transport": _InProcess(self.app)}
+        transport = self._new_transport()
+        usual: dict[str, Any] = {"url": URL, "token": self.token, "transport": transport}
         made = Dominus(**(usual | options))
         self._stack.push_async_callback(made.aclose)
+        self._stack.push_async_callback(transport.close_elsewhere, made.aclose)
         return made
 
     async def __aenter__(self) -> Self:
@@ -155,18 +163,15 @@ class LocalOrchestrator:
             # The data inside this process would stay until it ends.
             stack.push_async_callback(resources.redis.execute, "FLUSHALL")
             self._stack = stack.pop_all()
+        self._new_transport = partial(LoopsTransport, self.app, process, asyncio.get_running_loop())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._new_transport = None
         await self._stack.aclose()
         self.app = None
-
-
-class _InProcess(EmbeddedTransport):
-    async def aclose(self) -> None:
-        """Leave the app alone: other clients use it."""
 
 
 async def _prepare(process: ProcessResources) -> None:

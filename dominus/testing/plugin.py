@@ -50,7 +50,9 @@ def dominus_orchestrator() -> Generator[OrchestratorTemplate]:
     try:
         from dominus.testing.local import OrchestratorTemplate
     except ModuleNotFoundError as error:
-        pytest.fail(f'{error.name} is not installed: pip install "dominus-sdk[orchestrator]"', pytrace=False)
+        from dominus.hints import install_command
+
+        pytest.fail(f"{error.name} is not installed: {install_command('orchestrator')}", pytrace=False)
     with OrchestratorTemplate() as template:
         yield template
 

@@ -6,8 +6,10 @@ import contextlib
 import time
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
+from types import TracebackType
 
 from dominus.errors import ValidationError
+from dominus.hints import refuses
 
 __all__ = ["block_deadline", "check_timeout", "deadline"]
 
@@ -22,10 +24,33 @@ def check_timeout(seconds: float) -> float:
     return seconds
 
 
-@contextlib.contextmanager
-def deadline(seconds: float, now: Callable[[], float] = time.monotonic) -> Generator[None]:
+def deadline(
+    seconds: float, now: Callable[[], float] = time.monotonic
+) -> contextlib.AbstractContextManager[None]:
     """Bound all calls of the block together; blocks nest, the nearest end counts."""
-    ends = now() + check_timeout(seconds)
+    return _Deadline(_bounded(check_timeout(seconds), now))
+
+
+@refuses("async with", "await", instead="with dominus.deadline(2.0):")
+class _Deadline(contextlib.AbstractContextManager[None]):
+    def __init__(self, block: contextlib.AbstractContextManager[None]) -> None:
+        self._block = block
+
+    def __repr__(self) -> str:
+        return "a deadline"
+
+    def __enter__(self) -> None:
+        self._block.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._block.__exit__(kind, error, trace)
+
+
+@contextlib.contextmanager
+def _bounded(seconds: float, now: Callable[[], float]) -> Generator[None]:
+    ends = now() + seconds
     outer = _LEFT.get()
     # Clients may have clocks of their own: what nests is what is left, not when it ends.
     mark = _LEFT.set(lambda: ends - now() if outer is None else min(ends - now(), outer()))

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
+from dominus.hints import install_command
 from dominus.settings import EMBEDDED
 from dominus.transport.carriers.aiohttp import AiohttpCarrier
 from dominus.transport.carriers.httpx import HttpxCarrier
@@ -143,6 +144,6 @@ async def _embedded(home: Any) -> tuple[httpx.AsyncBaseTransport, str]:
             f"DOMINUS_URL={EMBEDDED} needs the orchestrator: {error.name} is not installed",
             code="extra_missing",
             retryable=False,
-            hint='pip install "dominus-sdk[orchestrator]"',
+            hint=install_command("orchestrator"),
         ) from None
     return await open_embedded(home)

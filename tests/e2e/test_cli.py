@@ -502,8 +502,10 @@ def test_call_help_shows_what_an_operation_takes_and_a_command_that_works(server
     assert done.returncode == 0, done.stderr
     assert "ttl" in done.stdout
     command = done.stdout.rpartition("Example:")[2].strip()
-    assert command.startswith("dominus call redis.set key=user:42 ")
-    assert json.loads(server.call(*shlex.split(command)[2:]).stdout) is True
+    typed, _, arguments = command.partition(" call ")
+    assert execute([*shlex.split(typed), "--version"]).returncode == 0, "it can be typed as it stands"
+    assert arguments.startswith("redis.set key=user:42 ")
+    assert json.loads(server.call(*shlex.split(arguments)).stdout) is True
 
     general = run("call", "--help").stdout
     assert "KEY=VALUE" in general
@@ -572,7 +574,7 @@ def test_doctor_finds_a_healthy_set_up(server: Running) -> None:
 def test_doctor_without_anything_set_says_what_to_do(tmp_path: Path) -> None:
     done = run("doctor", cwd=tmp_path)
     assert done.returncode == 1
-    assert "run `dominus dev`" in done.stdout
+    assert re.search(r"run `.*dominus dev`", done.stdout)
 
 
 def test_doctor_tells_where_a_server_runs_that_the_environment_does_not_name(server: Running) -> None:

@@ -661,10 +661,10 @@ def test_the_embedded_owner_reaches_neither_files_nor_programs(tmp_path: Path, a
     )
     prefix: list[str] = []
     if account == "a user":
-        from dominus.orchestrator.engines.postgres.process import find_account
+        from dominus.orchestrator.engines.postgres.account import find_accounts
 
-        prefix = list(find_account().prefix)
-        os.chown(tmp_path, find_account().uid, -1)
+        prefix = list(find_accounts().maker.prefix)
+        os.chown(tmp_path, find_accounts().maker.uid, -1)
     command = [*prefix, sys.executable, "-c", program, str(tmp_path / "home")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.returncode) == ("", 0), done.stderr

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 import asyncpg
 import psycopg
@@ -22,6 +23,13 @@ from dominus.sessions import redis as redis_session
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with dev(tmp_path_factory.mktemp("dev") / "home", DOMINUS_GATEWAY_PORT="0") as running:
+        yield running
+
+
+@pytest.fixture
+def doomed(tmp_path: Path) -> Iterator[Running]:
+    """A server that a test may kill."""
+    with dev(tmp_path / "home", DOMINUS_GATEWAY_PORT="0") as running:
         yield running
 
 
@@ -112,8 +120,8 @@ async def test_a_token_in_hand_opens_its_own_target_only(server: Running):
     await asyncio.to_thread(work)
 
 
-async def test_when_the_server_is_killed_native_clients_say_so_at_once(server: Running):
-    client = Dominus(server.url, server.token)
+async def test_when_the_server_is_killed_native_clients_say_so_at_once(doomed: Running):
+    client = Dominus(doomed.url, doomed.token)
     sessions = client.sessions
     rd, pg = sessions.redis(retry=None), sessions.postgres()
     sync_rd, sync_pg = sessions.redis.sync(retry=None), sessions.postgres.sync()
@@ -128,7 +136,7 @@ async def test_when_the_server_is_killed_native_clients_say_so_at_once(server: R
         asyncio.create_task(asyncio.to_thread(native_sync_pg.execute, "SELECT pg_sleep(60)")),
     ]
     await asyncio.wait(busy, timeout=0.3)
-    server.process.kill()
+    doomed.process.kill()
     async with asyncio.timeout(30):
         ends = await asyncio.gather(*busy, return_exceptions=True)
     for end, kind in zip(

@@ -24,9 +24,8 @@ def blocks() -> list[str]:
 
 
 def write_example(folder: Path) -> None:
-    shop, tests, _ = blocks()
-    (folder / "shop.py").write_text(shop)
-    (folder / "test_shop.py").write_text(tests)
+    for name, block in zip(("shop", "test_shop", "app", "test_app"), blocks(), strict=False):
+        (folder / f"{name}.py").write_text(block)
 
 
 def run_pytest(
@@ -40,7 +39,7 @@ def run_pytest(
 
 def test_the_documented_example_passes_in_strict_mode(pytester: pytest.Pytester):
     write_example(pytester.path)
-    run_pytest(pytester, "-o", "asyncio_mode=strict").assert_outcomes(passed=6)
+    run_pytest(pytester, "-o", "asyncio_mode=strict").assert_outcomes(passed=7)
 
 
 def test_it_passes_in_auto_mode_and_with_other_settings_in_the_environment(
@@ -52,7 +51,7 @@ def test_it_passes_in_auto_mode_and_with_other_settings_in_the_environment(
     monkeypatch.setenv("DOMINUS_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("DOMINUS_TOKEN", "t" * 43)
     monkeypatch.setenv("DOMINUS_ROOT_TOKEN", "r" * 43)
-    run_pytest(pytester, "-o", "asyncio_mode=auto").assert_outcomes(passed=6)
+    run_pytest(pytester, "-o", "asyncio_mode=auto").assert_outcomes(passed=7)
 
 
 def test_without_pytest_asyncio_the_fixture_says_what_is_missing_and_the_rest_works(
@@ -190,7 +189,7 @@ async def test_a_template_that_was_not_started_says_so():
 
 
 async def test_the_example_without_pytest_runs_and_removes_its_home(tmp_path: Path):
-    body = "".join(f"    {line}\n" for line in blocks()[2].partition("\n\n")[2].splitlines())
+    body = "".join(f"    {line}\n" for line in blocks()[-1].partition("\n\n")[2].splitlines())
     program = f"import asyncio\nfrom dominus.testing import LocalOrchestrator\nasync def main():\n{body}asyncio.run(main())\n"
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -191,3 +191,46 @@ def test_a_private_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
         assert reader.read() == "old"
     assert path.read_text() == "new\n"
     assert mode(path) == 0o600
+
+
+def staged_in(repository: Path) -> list[str]:
+    for command in (["git", "init", "-q"], ["git", "add", "."]):
+        subprocess.run(
+            command, cwd=repository, check=True, env=os.environ | {"GIT_CONFIG_GLOBAL": os.devnull}
+        )
+    listed = subprocess.run(
+        ["git", "diff", "--cached", "--name-only"], cwd=repository, check=True, capture_output=True
+    )
+    return listed.stdout.decode().splitlines()
+
+
+def test_nothing_of_a_home_is_added_to_git(tmp_path: Path) -> None:
+    home = open_home(tmp_path / ".dominus")
+    read_or_create_secret(home, "token", lambda: "secret")
+    assert staged_in(tmp_path) == []
+
+
+def test_a_home_of_an_older_version_is_hidden_from_git_too(tmp_path: Path) -> None:
+    home = tmp_path / ".dominus"
+    home.mkdir(mode=0o700)
+    for name in ("lock", "token", "master-key", "dsn", "postgres.lock", "postgres.log", "postgres.log.1"):
+        (home / name).write_text("x")
+    for name in ("postgres", "run"):
+        (home / name).mkdir()
+    open_home(home)
+    assert staged_in(tmp_path) == []
+
+
+def test_a_project_that_is_used_as_a_home_is_not_hidden(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "main.py").touch()
+    hold(open_home(tmp_path), "test").release()
+    open_home(tmp_path)
+    assert not (tmp_path / ".gitignore").exists()
+
+
+def test_a_gitignore_of_the_user_s_stays(tmp_path: Path) -> None:
+    home = open_home(tmp_path / ".dominus")
+    (home / ".gitignore").write_text("*\n!README\n")
+    open_home(home)
+    assert (home / ".gitignore").read_text() == "*\n!README\n"

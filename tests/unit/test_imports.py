@@ -89,13 +89,15 @@ asyncio.run(main())
 # --- layers
 
 LAYERS: dict[str, set[str]] = {
-    # A layer -> what it may import beside itself, and beside errors, result and _version.
+    # A layer -> what it may import beside itself, and beside errors, hints, result and _version.
     "errors": set(),
     "result": set(),
     "_version": set(),
+    "hints": set(),
     "crypto": set(),
     "contract": set(),
-    "settings": set(),
+    "env_file": set(),
+    "settings": {"env_file"},
     "transport": {"contract", "settings", "crypto"},
     "namespaces": {"transport", "contract", "caller"},
     "caller": {"transport", "contract", "settings"},
@@ -103,7 +105,8 @@ LAYERS: dict[str, set[str]] = {
     "sessions": {"transport", "contract", "settings", "caller", "crypto"},
     "client": {"caller", "names", "namespaces", "sessions", "transport", "contract", "settings"},
     "__init__": {"client"},
-    "orchestrator": {"contract", "crypto"},
+    "__main__": {"cli"},
+    "orchestrator": {"contract", "crypto", "env_file"},
     "testing": {
         "client",
         "caller",
@@ -115,6 +118,7 @@ LAYERS: dict[str, set[str]] = {
         "__init__",
     },
     "cli": {
+        "env_file",
         "orchestrator",
         "client",
         "contract",
@@ -126,7 +130,7 @@ LAYERS: dict[str, set[str]] = {
         "transport",
     },
 }
-EVERYBODY = {"errors", "result", "_version"}
+EVERYBODY = {"errors", "hints", "result", "_version"}
 DOORS = {("transport/runtime.py", "dominus.orchestrator.serving.in_process")}
 """The lazy door from the SDK half to the orchestrator."""
 

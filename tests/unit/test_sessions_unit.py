@@ -174,7 +174,7 @@ async def test_a_missing_driver_says_which_extra_to_install(
     monkeypatch.setitem(sys.modules, driver, None)
     rig = make_rig()
     session = make(rig.client.sessions)
-    with pytest.raises(ServiceError, match=re.escape("dominus-sdk[sessions]")) as caught:
+    with pytest.raises(ServiceError, match=re.escape("[sessions]")) as caught:
         await (session.connect() if isinstance(session, AsyncSession) else asyncio.to_thread(session.connect))
     assert caught.value.code == "extra_missing"
     assert driver in caught.value.message

@@ -261,6 +261,7 @@ def test_master_keys_are_read_in_either_alphabet() -> None:
         (base64.b64encode(OLD).decode() + ",", "key 2 has 0 bytes"),
         (",".join([base64.b64encode(OLD).decode()] * 2), "key 2 stands there twice"),
     ],
+    ids=["empty", "not-base64", "not-ascii", "short", "short-second", "empty-second", "twice"],
 )
 def test_a_bad_master_key_is_named_and_not_shown(text: str, said: str) -> None:
     with pytest.raises(ValidationError, match=said) as caught:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dominus.crypto import generate_token
 from dominus.errors import DominusError, ValidationError
+from dominus.hints import shell_command
 from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
 from dominus.orchestrator.engines.postgres.pools import Postgres
 from dominus.orchestrator.engines.redis.client import RedisEngine
@@ -114,7 +115,7 @@ def check_process_resources(settings: ServerSettings) -> ProcessResources:
         raise ValidationError(
             f"not set: {'; '.join(missing)}",
             code="settings_missing",
-            hint="`dominus serve` embeds nothing; for a laptop there is `dominus dev`",
+            hint=f"`dominus serve` embeds nothing; for a laptop there is `{shell_command('dev')}`",
         )
     return ProcessResources(
         settings=settings,

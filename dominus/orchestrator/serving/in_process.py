@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from dominus.errors import ConflictError
+from dominus.hints import shell_command
 from dominus.orchestrator.http.app import Orchestrator
 from dominus.orchestrator.serving.assembly import ProcessResources, open_process_resources, open_resources
 from dominus.orchestrator.settings import read_settings
@@ -59,7 +60,7 @@ def _process_of(home: Path) -> ProcessResources:
         raise ConflictError(
             "the embedded orchestrator belongs to the parent process of this fork",
             code="home_in_use",
-            hint="start `dominus dev` and set DOMINUS_URL to its address, so that both processes share it",
+            hint=f"start `{shell_command('dev')}` and set DOMINUS_URL to its address, so that both processes share it",
         )
     return found[1]
 

@@ -10,7 +10,8 @@ import logging
 import os
 from pathlib import Path
 
-from dominus.orchestrator.engines.postgres.process import Account, run_program
+from dominus.orchestrator.engines.postgres.account import Account
+from dominus.orchestrator.engines.postgres.process import run_program
 from dominus.orchestrator.engines.postgres.scram import scram_verifier
 from dominus.orchestrator.home import write_private
 
@@ -146,6 +147,7 @@ def take_from_superuser(
     if (cluster / _MARK).exists():
         return
     logger.warning("%s: its owner was a superuser, and ceases to be one", cluster)
+    account.take(data)
     databases = data / _LIST
     _single(data, programs, account, "postgres", _RENAME.format(**_names(password), list=databases), fsync)
     for name in databases.read_text(encoding="utf-8").splitlines():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import logging
 import os
 import re
@@ -13,11 +14,20 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
 from dominus.errors import ServiceError
+from dominus.orchestrator.engines.postgres.account import (
+    ROOT_HINT,
+    Account,
+    Accounts,
+    find_accounts,
+    find_programs,
+    open_programs,
+)
 from dominus.orchestrator.engines.postgres.cluster import (
     DATABASE,
     SUPERUSER,
@@ -26,17 +36,14 @@ from dominus.orchestrator.engines.postgres.cluster import (
     take_from_superuser,
 )
 from dominus.orchestrator.engines.postgres.process import (
-    ROOT_HINT,
-    Account,
     GuardedProcess,
-    find_account,
-    find_programs,
+    cluster_name,
     postmaster_of,
     run_program,
 )
 from dominus.orchestrator.home import HomeLock, hold, in_forked_child, open_home, write_private
 
-__all__ = ["DATABASE", "EmbeddedPostgres"]
+__all__ = ["DATABASE", "EmbeddedPostgres", "end_orphan"]
 
 logger = logging.getLogger("dominus.postgres")
 
@@ -145,38 +152,64 @@ class EmbeddedPostgres:
 
     def _begin(self) -> str:
         deadline = time.monotonic() + self._start_timeout
-        programs, account = find_programs(), find_account()
+        programs, accounts = find_programs(), find_accounts()
         cluster = self._home / "postgres"
         _sweep(self._home)
         if not cluster.exists():
-            _create_cluster(cluster, programs, account, is_durable=self._is_durable)
+            _create_cluster(cluster, programs, accounts, is_durable=self._is_durable)
         data = cluster / "data"
         password = _read_password(cluster)
-        _await_end(data, deadline)
+        end_orphan(data, deadline)
         fsync = "on" if self._is_durable else "off"
-        take_from_superuser(cluster, data, programs, account, password, fsync)
-        sockets = self._socket_folder(account)
+        take_from_superuser(cluster, data, programs, accounts.maker, password, fsync)
+        accounts.server.take(data)
+        sockets = self._socket_folder(accounts.server)
         log = self._home / "postgres.log"
         _put_aside(log)
-        self._launch([*account.prefix, *self._command(programs, data, sockets)], data, log, deadline)
+        programs = open_programs(programs, accounts.server)
+        self._launch(lambda: self._spawn(programs, accounts.server, data, sockets, log), data, log, deadline)
         host = quote(str(sockets), safe="/")
         dsn = f"postgresql://{USER}:{password}@/{DATABASE}?host={host}&port=5432"
         write_private(self._home / "dsn", dsn)
         return dsn
 
-    def _command(self, programs: Path, data: Path, sockets: Path) -> list[str]:
+    def _spawn(
+        self, programs: Path, account: Account, data: Path, sockets: Path, log: Path
+    ) -> GuardedProcess:
+        if not account.prefix:
+            argv = self._command(programs, cluster_name(data), str(data), str(sockets))
+            return GuardedProcess(argv, log=log, cwd=Path("/"))
+        # Its folders are its own, those above them may be root's: it begins in the one, and is given the other.
+        given = os.open(sockets, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            # The shell between us uses the numbers below.
+            folder = fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, 10)
+        finally:
+            os.close(given)
+        try:
+            argv = self._command(programs, cluster_name(data), "/proc/self/cwd", f"/proc/self/fd/{folder}")
+            return GuardedProcess([*account.prefix, *argv], log=log, cwd=data, keep=[folder])
+        finally:
+            os.close(folder)
+
+    def _command(self, programs: Path, name: str, data: str, sockets: str) -> list[str]:
         # The owner is called like the system schema, and "$user" would come first: a person with psql means public.
-        settings = {**_SETTINGS, "unix_socket_directories": str(sockets), "search_path": "public"}
+        settings = {
+            **_SETTINGS,
+            "unix_socket_directories": sockets,
+            "search_path": "public",
+            "cluster_name": name,
+        }
         if not self._is_durable:
             settings |= _NOT_DURABLE
-        options = [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]
-        return [str(programs / "postgres"), "-D", str(data), *options]
+        options = [text for key, value in settings.items() for text in ("-c", f"{key}={value}")]
+        return [str(programs / "postgres"), "-D", data, *options]
 
-    def _launch(self, argv: list[str], data: Path, log: Path, deadline: float) -> None:
+    def _launch(self, spawn: Callable[[], GuardedProcess], data: Path, log: Path, deadline: float) -> None:
         while True:
             seen = log.stat().st_size if log.exists() else 0
             stale = _pid_file(data)
-            self._process = GuardedProcess(argv, log=log)
+            self._process = spawn()
             if _await_ready(self._process, data, stale, deadline):
                 return
             was_running = self._process.is_running
@@ -229,13 +262,13 @@ def _sweep(home: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _create_cluster(cluster: Path, programs: Path, account: Account, *, is_durable: bool) -> None:
+def _create_cluster(cluster: Path, programs: Path, accounts: Accounts, *, is_durable: bool) -> None:
     building = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=cluster.parent))
     try:
         # initdb wants one for the superuser; it is gone before the server first starts.
         initial = building / "initial"
         write_private(initial, secrets.token_urlsafe(32))
-        data = account.make_folder(building / "data")
+        data = accounts.maker.make_folder(building / "data")
         initdb = [
             *(str(programs / "initdb"), "-D", str(data), "-U", SUPERUSER, f"--pwfile={initial}"),
             *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
@@ -243,11 +276,12 @@ def _create_cluster(cluster: Path, programs: Path, account: Account, *, is_durab
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"),
             *(() if is_durable else ("--no-sync",)),
         ]
-        run_program(account, initdb)
+        run_program(accounts.maker, initdb)
         initial.unlink()
         password = secrets.token_urlsafe(32)
         write_private(building / "password", password)
-        make_owner(building, data, programs, account, password, "on" if is_durable else "off")
+        make_owner(building, data, programs, accounts.maker, password, "on" if is_durable else "off")
+        accounts.server.take(data)
         if is_durable:
             _sync_folder(building)
         building.rename(cluster)
@@ -277,8 +311,12 @@ def _read_password(cluster: Path) -> str:
         ) from error
 
 
-def _await_end(data: Path, deadline: float) -> None:
-    """Wait for the server of a process that died; we hold the home, so it is nobody's."""
+def end_orphan(data: Path, deadline: float) -> None:
+    """End the server of a process that died, and wait for it; the caller holds the home, so it is nobody's.
+
+    Raises:
+        ServiceError: it still runs when the clock says `deadline` (`time.monotonic`).
+    """
     pid = postmaster_of(data)
     if pid is not None:
         logger.warning("an earlier PostgreSQL (pid %d) still runs in this home; ending it", pid)

