@@ -6,6 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dominus.contract.kinds import Auth
 from dominus.errors import AuthorizationError
 
 if TYPE_CHECKING:
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
     from dominus.contract.operation import Operation
     from dominus.contract.request import Request
     from dominus.settings import Settings
+    from dominus.transport.breaker import BreakerName
     from dominus.transport.clock import Clock
     from dominus.transport.encode import Lines
     from dominus.transport.pipeline import Pipeline
+    from dominus.transport.retry_policy import RetryPolicy
     from dominus.transport.runtime import Runtimes
     from dominus.transport.shared import ColdStart, Shared
 
@@ -30,17 +33,24 @@ class Core:
 
     def __init__(
         self,
-        given: dict[str, Any],
+        options: dict[str, Any],
         settings: Settings | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
         on_cold_start: Callable[[ColdStart], None] | None = None,
+        *,
+        on_breaker_change: Callable[[str, BreakerName, BreakerName], None] | None = None,
+        retry: RetryPolicy | None = None,
+        speaks_json: bool = False,
     ) -> None:
-        self._given = given
+        self._options = options
         self._settings = settings
         self._transport = transport
         self._clock = clock
         self._on_cold_start = on_cold_start
+        self._on_breaker_change = on_breaker_change
+        self._retry = retry
+        self._speaks_json = speaks_json
         self._lock = threading.Lock()
         self._shared: Shared | None = None
         self._runtimes: Runtimes | None = None
@@ -66,15 +76,18 @@ class Core:
         from dominus.settings import load_settings
         from dominus.transport.budget import Budget
         from dominus.transport.retry import Policy
+        from dominus.transport.retry_policy import RetryPolicy
         from dominus.transport.shared import Shared
         from dominus.transport.stale_cache import StaleCache
 
-        settings = self._settings or load_settings(**self._given)
+        settings = self._settings or load_settings(**self._options)
         return Shared(
             settings=settings,
             clock=self.clock,
             transport=self._transport,
             on_cold_start=self._on_cold_start,
+            on_breaker_change=self._on_breaker_change,
+            retry=self._retry or RetryPolicy(),
             policy=Policy(
                 max_attempts=settings.max_attempts,
                 backoff_base=settings.backoff_base,
@@ -83,6 +96,7 @@ class Core:
             ),
             budget=Budget(settings.retry_budget),
             cache=StaleCache(),
+            speaks_json=self._speaks_json,
         )
 
     async def pipeline(self) -> Pipeline:
@@ -128,12 +142,12 @@ class Caller:
         session_token: str | None = None,
     ) -> Data:
         """Send an operation and return its data; `session_token` is for what the gateway's operations ask."""
-        if self.user_token is not None and op.auth.value == "psk":
+        if self.user_token is not None and op.auth is Auth.PSK:
             raise AuthorizationError(
                 f"{op.name} is the service's to call, not a user's",
                 endpoint=op.name,
                 hint="call it on the client itself, not on as_user(...)",
             )
         pipeline = await self.core.pipeline()
-        user_token = self.user_token if op.auth.value == "token" else session_token
+        user_token = self.user_token if op.auth is Auth.TOKEN else session_token
         return await pipeline.call(op, request, timeout=timeout, user_token=user_token, lines=lines)
