@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dominus.contract.kinds import Auth
-from dominus.errors import AuthorizationError
+from dominus.errors import AuthorizationError, DominusTimeoutError
 
 if TYPE_CHECKING:
     import httpx
@@ -99,9 +99,34 @@ class Core:
             speaks_json=self._speaks_json,
         )
 
-    async def pipeline(self) -> Pipeline:
-        """Return the open pipeline of the running loop."""
+    def touch(self) -> None:
+        """Import what the first call will need, in the background, if a loop runs: calls are near."""
+        if self._runtimes is None and _is_in_loop():
+            from dominus.transport.preload import WIRE
+
+            WIRE.start()
+
+    async def warm_up(self) -> None:
+        """Import all parts of the client, and open the pool of the running loop."""
+        from dominus.transport.preload import NAMESPACES, WIRE
+
+        await WIRE.finish()
+        await NAMESPACES.finish()
+        await self.pipeline()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was called yet, so that modules may have to be imported first."""
+        return self._runtimes is None
+
+    async def pipeline(self, endpoint: str | None = None) -> Pipeline:
+        """Return the open pipeline of the running loop.
+
+        Raises:
+            DominusTimeoutError: the deadline of the block passed while the client's own modules were imported.
+        """
         if self._runtimes is None:
+            await _finish_imports(endpoint)
             from dominus.transport.runtime import Runtimes
 
             with self._lock:
@@ -148,6 +173,43 @@ class Caller:
                 endpoint=op.name,
                 hint="call it on the client itself, not on as_user(...)",
             )
-        pipeline = await self.core.pipeline()
+        if timeout is not None and self.core.is_new:
+            # The imports of the first call are inside its deadline.
+            from dominus.transport.deadline import deadline
+
+            with deadline(timeout, self.core.clock.monotonic):
+                await self.core.pipeline(op.name)
+                return await self.send(op, request, timeout=timeout, lines=lines, session_token=session_token)
+        pipeline = await self.core.pipeline(op.name)
         user_token = self.user_token if op.auth is Auth.TOKEN else session_token
         return await pipeline.call(op, request, timeout=timeout, user_token=user_token, lines=lines)
+
+
+def _is_in_loop() -> bool:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _finish_imports(endpoint: str | None) -> None:
+    import asyncio
+
+    from dominus.transport.deadline import block_deadline
+    from dominus.transport.preload import WIRE
+
+    if WIRE.is_done:
+        return
+    left = block_deadline()
+    try:
+        # In a thread: imports in the loop would stop every task of it, and no deadline could end them.
+        await asyncio.wait_for(WIRE.finish(), left)
+    except TimeoutError:
+        raise DominusTimeoutError(
+            f"no answer within {left:.3g} s: the client itself was still being imported",
+            endpoint=endpoint,
+            hint="await dominus.health.warmup() when the program starts",
+        ) from None

@@ -105,13 +105,13 @@ class Pipeline:
         hangs = call.sent_at is not None and now - call.sent_at >= BRIEF_SECONDS
         if self._shared.was_refused(now) and not hangs:
             return DominusConnectionError(
-                f"{cause}, for {limit:g} s",
+                f"{cause}, for {limit:.3g} s",
                 endpoint=call.op.name,
                 attempts=call.attempts,
                 hint="is DOMINUS_URL right, and is it running?",
             )
         return DominusTimeoutError(
-            f"no answer within {limit:g} s" + (f"; the last try failed: {cause}" if cause else ""),
+            f"no answer within {limit:.3g} s" + (f"; the last try failed: {cause}" if cause else ""),
             endpoint=call.op.name,
             attempts=call.attempts,
         )
