@@ -5,6 +5,7 @@ deadline -> retry -> breaker -> credentials -> wire -> decode -> typed result or
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar, cast
 
@@ -24,6 +25,7 @@ from dominus.errors import (
     DominusTimeoutError,
     ServiceError,
 )
+from dominus.transport.breaker import Breaker
 from dominus.transport.call import Call
 from dominus.transport.carriers.base import Outgoing
 from dominus.transport.credentials import Credentials
@@ -38,6 +40,7 @@ from dominus.transport.shared import Shared
 __all__ = ["Pipeline"]
 
 Data = TypeVar("Data")
+_log = logging.getLogger("dominus.transport")
 HANGING_SECONDS = 5.0
 """An attempt that a deadline ended after so long counts against the service; a shorter one tells nothing."""
 BRIEF_SECONDS = 0.5
@@ -183,16 +186,7 @@ class Pipeline:
                 breaker.abandon()
                 raise call.lines.error from None
             _hide(bearer, failure.error)
-            if failure.is_refused and not shared.waits_for_refused:
-                failure.is_cold_sign = False
-            is_starting = call.was_cold and failure.is_cold_sign
-            if failure.is_system and not is_starting:
-                breaker.failure()
-            elif not failure.is_system:
-                breaker.success()
-            else:
-                breaker.abandon()
-            shared.failed(self._clock.monotonic(), failure)
+            self._note_failure(call, breaker, failure, sent_at)
             raise
         except BaseException:
             if self._clock.monotonic() - sent_at >= HANGING_SECONDS:
@@ -201,9 +195,27 @@ class Pipeline:
                 breaker.abandon()
             raise
         breaker.success()
-        shared.succeeded(self._clock.monotonic())
+        now = self._clock.monotonic()
+        shared.succeeded(now)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log_attempt(call, now - sent_at, answer.status, answer.request_id)
         self.speaks_json = answer.speaks_json or self.speaks_json
         return data
+
+    def _note_failure(self, call: Call, breaker: Breaker, failure: Failure, sent_at: float) -> None:
+        shared, now = self._shared, self._clock.monotonic()
+        if failure.is_refused and not shared.waits_for_refused:
+            failure.is_cold_sign = False
+        if not failure.is_system:
+            breaker.success()
+        elif call.was_cold and failure.is_cold_sign:
+            breaker.abandon()
+        else:
+            breaker.failure()
+        shared.failed(now, failure)
+        if _log.isEnabledFor(logging.DEBUG):
+            error = failure.error
+            _log_attempt(call, now - sent_at, error.status_code or type(error).__name__, error.request_id)
 
     def _decoded(self, op: Operation[Any, Any], body: Any) -> Any:
         try:
@@ -276,6 +288,17 @@ class Pipeline:
         """Close the wire."""
         await self.credentials.aclose()
         await self._wire.aclose()
+
+
+def _log_attempt(call: Call, seconds: float, outcome: int | str, request_id: str | None) -> None:
+    _log.debug(
+        "%s attempt %d: %s in %.1f ms, request %s",
+        call.op.name,
+        call.attempts,
+        outcome,
+        seconds * 1000,
+        request_id or "-",
+    )
 
 
 def _hide(secret: str | None, error: DominusError) -> None:

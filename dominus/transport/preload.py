@@ -7,7 +7,6 @@ process. This one ends after the module that it is at.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures.thread  # noqa: F401 - it registers a lock for forks, which must not happen during one
 import contextlib
 import importlib
 import logging
@@ -26,6 +25,8 @@ class Preload:
     def __init__(self, *names: str) -> None:
         self._names = names
         self._begin_anew()
+        # It registers a lock for forks; in the thread that could happen between the two halves of one.
+        importlib.import_module("concurrent.futures.thread")
 
     def _begin_anew(self) -> None:
         self._lock = threading.Lock()

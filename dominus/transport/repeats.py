@@ -6,6 +6,7 @@ Only a call whose first attempt has failed comes here, so tenacity costs a call 
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from dominus.transport.retry import Facts, back_off, can_repeat, is_enough, is_s
 from dominus.transport.shared import Shared
 
 __all__ = ["Repeats"]
+
+_log = logging.getLogger("dominus.transport")
 
 
 class Repeats:
@@ -110,6 +113,9 @@ class Repeats:
     def _note(self, state: RetryCallState) -> None:
         shared, failure, call = self._shared, self._failure, self._call
         shared.retries += 1
+        _log.debug(
+            "%s is tried again in %.3f s: %s", call.op.name, state.upcoming_sleep, failure.error.message
+        )
         if self._is_start:
             waited = shared.clock.monotonic() - call.began
             shared.tell_cold_start(state.attempt_number, waited, failure.error.message)
