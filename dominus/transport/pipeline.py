@@ -6,7 +6,7 @@ deadline -> retry -> breaker -> credentials -> wire -> decode -> typed result or
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar, cast
 
 from dominus.contract import envelope
@@ -28,6 +28,7 @@ from dominus.errors import (
 from dominus.transport.breaker import Breaker
 from dominus.transport.call import Call
 from dominus.transport.carriers.base import Outgoing
+from dominus.transport.clock import SystemClock
 from dominus.transport.credentials import Credentials
 from dominus.transport.deadline import block_deadline, check_timeout
 from dominus.transport.decode import Wire, checked, wrong_shape
@@ -35,6 +36,7 @@ from dominus.transport.encode import Lines, body_of, path_of, stream_of
 from dominus.transport.failure import Failure
 from dominus.transport.idempotency_key import new_key
 from dominus.transport.repeats import Repeats
+from dominus.transport.scopes import Scope, Scopes
 from dominus.transport.shared import Shared
 
 __all__ = ["Pipeline"]
@@ -57,6 +59,9 @@ class Pipeline:
         self._wire = wire
         self._psk = psk
         self._clock = shared.clock
+        self._scopes = Scopes()
+        is_real = type(shared.clock) is SystemClock
+        self._timeout: Callable[[float], Scope] = self._scopes.timeout if is_real else shared.clock.timeout
         self.speaks_json = speaks_json
         """The server showed that it is one of ours."""
         self.box = SecretBox(psk, "memory")
@@ -93,7 +98,7 @@ class Pipeline:
             began=now,
             was_cold=was_cold,
         )
-        scope = self._clock.timeout(limit)
+        scope = self._timeout(limit)
         try:
             async with scope:
                 return await self._until_done(call)
@@ -286,6 +291,7 @@ class Pipeline:
 
     async def aclose(self) -> None:
         """Close the wire."""
+        self._scopes.close()
         await self.credentials.aclose()
         await self._wire.aclose()
 

@@ -27,6 +27,13 @@ STORED = answers({"stored": True})
 INSERTED = answers({"inserted_count": 3})
 
 
+@pytest.fixture(autouse=True, params=["direct", "session"])
+def _carried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Carry small requests straight over the pool, and by aiohttp's session, as with an aiohttp that is not known."""
+    if request.param == "session":
+        monkeypatch.setattr("dominus.transport.carriers.aiohttp.fits", lambda: False)
+
+
 def client_of(server: RawServer, **options: Any) -> Dominus:
     return Dominus(server.url, TOKEN, cold_start_timeout=0, **options)
 

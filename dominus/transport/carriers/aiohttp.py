@@ -20,6 +20,7 @@ from yarl import URL
 from dominus.errors import ValidationError
 from dominus.settings import Settings
 from dominus.transport.carriers.base import MAX_KNOWN_URLS, USER_AGENT, Outgoing, Received, bounded
+from dominus.transport.carriers.direct import SMALL_BYTES, DirectExchange, fits
 from dominus.transport.carriers.failures import NETWORK_ERRORS, failure_of
 
 __all__ = ["AiohttpCarrier"]
@@ -35,6 +36,8 @@ class AiohttpCarrier:
     base_url: str
     session: aiohttp.ClientSession
     max_bytes: int
+    direct: DirectExchange | None
+    """For small requests; None where a proxy is in between, or aiohttp is another than was known."""
     _urls: dict[str, URL] = field(default_factory=dict[str, URL])
 
     @classmethod
@@ -42,6 +45,7 @@ class AiohttpCarrier:
         """Make the pool; connections come with the calls."""
         # Reading the CA bundle is file work, and only TLS needs it.
         context = await asyncio.to_thread(httpx.create_ssl_context) if url.startswith("https:") else False
+        proxy = _proxy_of(url)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=settings.max_connections, ssl=context, keepalive_timeout=KEEP_ALIVE_SECONDS
@@ -52,12 +56,25 @@ class AiohttpCarrier:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout),
             # Not aiohttp's own `trust_env`: it looks for proxies at every request, and takes a login for the server
             # itself out of `.netrc`, which contradicts the token.
-            proxy=_proxy_of(url),
+            proxy=proxy,
         )
-        return cls(url, session, settings.max_response_bytes)
+        limit = settings.max_response_bytes
+        direct = DirectExchange(session, url, limit) if proxy is None and fits() else None
+        return cls(url, session, limit, direct)
 
     async def carry(self, out: Outgoing) -> Received:
         """Send once."""
+        content = out.content
+        if self.direct is not None and (
+            content is None or (isinstance(content, bytes) and len(content) <= SMALL_BYTES)
+        ):
+            try:
+                return await self.direct.carry(out, content or b"")
+            except NETWORK_ERRORS as error:
+                raise failure_of(error, out.endpoint) from error
+        return await self._carry_by_session(out)
+
+    async def _carry_by_session(self, out: Outgoing) -> Received:
         url = self._urls.get(out.path)
         if url is None:
             url = URL(self.base_url + out.path, encoded=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import aiohttp
 import httpx
+from aiohttp.http_exceptions import HttpProcessingError
 
 from dominus.errors import DominusConnectionError, DominusTimeoutError
 from dominus.transport.failure import Failure
@@ -82,7 +83,10 @@ _MEANINGS: tuple[tuple[tuple[type[Exception], ...], Callable[[Exception, str], F
         _not_reached,
     ),
     ((httpx.TimeoutException, TimeoutError), _timed_out),
-    ((aiohttp.ClientError, httpx.TransportError, httpx.InvalidURL, OSError), _broken),
+    (
+        (aiohttp.ClientError, HttpProcessingError, httpx.TransportError, httpx.InvalidURL, OSError),
+        _broken,
+    ),
 )
 NETWORK_ERRORS: tuple[type[Exception], ...] = tuple(kind for kinds, _ in _MEANINGS for kind in kinds)
 """What a carrier catches."""
