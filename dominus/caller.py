@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dominus.contract.operation import Operation
     from dominus.contract.request import Request
     from dominus.settings import Settings
-    from dominus.transport.breaker import BreakerName
+    from dominus.transport.circuit import BreakerName
     from dominus.transport.clock import Clock
     from dominus.transport.encode import Lines
     from dominus.transport.pipeline import Pipeline

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dominus.namespaces.secrets import Secrets
     from dominus.sessions import Sessions
     from dominus.settings import Settings
-    from dominus.transport.breaker import BreakerName
+    from dominus.transport.circuit import BreakerName
     from dominus.transport.clock import Clock
     from dominus.transport.shared import ColdStart, Stats
 

@@ -12,16 +12,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from dominus.transport.clock import Clock
 
 if TYPE_CHECKING:
-    from dominus.transport.circuit import Circuit
+    from dominus.transport.circuit import BreakerName, Circuit
 
-__all__ = ["Breaker", "BreakerName", "probe_wait"]
+__all__ = ["Breaker", "probe_wait"]
 
-BreakerName = Literal["closed", "open", "half-open"]
 FIRST_PROBE_SECONDS = 1.0
 _log = logging.getLogger("dominus.transport")
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import Literal, cast
 
 import pybreaker
 
 from dominus.transport.clock import Clock
 
-if TYPE_CHECKING:
-    from dominus.transport.breaker import BreakerName
+__all__ = ["BreakerName", "Circuit"]
 
-__all__ = ["Circuit"]
+BreakerName = Literal["closed", "open", "half-open"]
 
 
 class _Failed(Exception):  # noqa: N818 - it is told to pybreaker and never leaves this file

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from dominus.errors import DominusConnectionError
 from dominus.settings import Settings
-from dominus.transport.breaker import Breaker, BreakerName
+from dominus.transport.breaker import Breaker
 from dominus.transport.budget import Budget
 from dominus.transport.clock import Clock
 from dominus.transport.failure import Failure
@@ -21,6 +21,8 @@ from dominus.transport.stale_cache import StaleCache
 
 if TYPE_CHECKING:
     import httpx
+
+    from dominus.transport.circuit import BreakerName
 
 __all__ = ["ColdStart", "Shared", "Stats"]
 

@@ -1,9 +1,8 @@
-"""The client's own time: bare aiohttp and ours against a server that costs nearly nothing, in turn, one caller."""
+"""The client's own time: bare aiohttp and ours in turn, against a server that costs nearly nothing."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import subprocess
 import sys
@@ -67,22 +66,22 @@ async def run(arguments: argparse.Namespace) -> None:
             async def by_us() -> object:
                 return await ours.redis.get("k")
 
-            found: dict[str, list[tuple[float, float]]] = {"bare aiohttp": [], "ours": []}
-            for call in (by_aiohttp, by_us):
-                await rate(call, COUNT, 1)
-            # Many short turns: on a machine that others use too, only neighbours in time can be compared.
-            for _ in range(arguments.rounds * 8):
-                found["bare aiohttp"].append(await rate(by_aiohttp, COUNT, 1))
-                found["ours"].append(await rate(by_us, COUNT, 1))
-            row("one caller, a stub server", "us/call", "CPU us/call", "of aiohttp")
-            for name, results in found.items():
-                ratios = [
-                    mine[0] / theirs[0] for mine, theirs in zip(results, found["bare aiohttp"], strict=True)
-                ]
-                row(
-                    name,
-                    f"{1e6 / median([result[0] for result in results]):.0f}",
-                    f"{median([result[1] for result in results]):.0f}",
-                    f"{median(ratios):.2f}",
-                )
-            await asyncio.sleep(0)
+            contenders = {"bare aiohttp": by_aiohttp, "ours": by_us}
+            row("callers, contender; a stub server", "us/call", "CPU us/call", "of aiohttp", "CPU of it")
+            for callers in (1, 32):
+                found: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+                for call in contenders.values():
+                    await rate(call, COUNT, callers)
+                # Many short turns: on a machine that others use too, only neighbours in time can be compared.
+                for _ in range(arguments.rounds * 8):
+                    for name, call in contenders.items():
+                        found[name].append(await rate(call, COUNT, callers))
+                for name, results in found.items():
+                    pairs = list(zip(results, found["bare aiohttp"], strict=True))
+                    row(
+                        f"{callers:>3}  {name}",
+                        f"{1e6 / median([result[0] for result in results]):.0f}",
+                        f"{median([result[1] for result in results]):.0f}",
+                        f"{median([mine[0] / theirs[0] for mine, theirs in pairs]):.2f}",
+                        f"{median([mine[1] / theirs[1] for mine, theirs in pairs]):.2f}",
+                    )
