@@ -103,7 +103,10 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def _where(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or str(error.os_error)
+        if isinstance(error.os_error, ConnectionRefusedError):
+            reason = "connection refused"
+        else:
+            reason = error.os_error.strerror or str(error.os_error)
         return f"{error.host}:{error.port}: {reason.partition(chr(10))[0]}"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         # Its own text has the proxy's URL, and that may have a password.
