@@ -56,7 +56,7 @@ def test_a_first_call_ends_at_its_deadline_though_its_imports_take_longer():
 class Slow:
     def find_spec(self, name, path=None, target=None):
         if name == "aiohttp":
-            time.sleep(1.5)
+            time.sleep(3)
 async def main():
     sys.meta_path.insert(0, Slow())
     d = await client()
@@ -65,7 +65,7 @@ async def main():
     try:
         await d.redis.get("k", timeout=0.2)
     except DominusError as error:
-        print(type(error).__name__, error.endpoint, "warmup" in error.hint, time.perf_counter() - began < 1.0)
+        print(type(error).__name__, error.endpoint, "warmup" in error.hint, time.perf_counter() - began < 2.5)
     print(await d.redis.get("k", timeout=30))
     await d.aclose()
 asyncio.run(closing(main()))
@@ -112,7 +112,7 @@ def test_the_loop_goes_on_while_the_imports_run():
 class Slow:
     def find_spec(self, name, path=None, target=None):
         if name == "aiohttp":
-            time.sleep(0.5)
+            time.sleep(2)
 async def main():
     sys.meta_path.insert(0, Slow())
     d = await client()
@@ -122,7 +122,7 @@ async def main():
     while not call.done():
         await asyncio.sleep(0.001)
         longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
-    print(call.result(), longest < 0.4)
+    print(call.result(), longest < 1.5)
     await d.aclose()
 asyncio.run(closing(main()))
 """)
