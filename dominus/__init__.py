@@ -7,7 +7,7 @@ await dominus.db.query("users", filters={"status": "active"})
 """
 
 from dominus._version import __version__
-from dominus.client import Dominus, dominus
+from dominus.client import Dominus, RetryPolicy, dominus
 from dominus.errors import (
     AuthenticationError,
     AuthorizationError,
@@ -46,6 +46,7 @@ __all__ = [
     "NotFoundError",
     "ProxyError",
     "RateLimitError",
+    "RetryPolicy",
     "SecureTableError",
     "ServiceError",
     "ValidationError",

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dominus.errors import AuthorizationError
+from dominus.contract.kinds import Auth
+from dominus.errors import AuthorizationError, DominusTimeoutError
 
 if TYPE_CHECKING:
     import httpx
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
     from dominus.contract.operation import Operation
     from dominus.contract.request import Request
     from dominus.settings import Settings
+    from dominus.transport.circuit import BreakerName
     from dominus.transport.clock import Clock
     from dominus.transport.encode import Lines
     from dominus.transport.pipeline import Pipeline
+    from dominus.transport.retry_policy import RetryPolicy
     from dominus.transport.runtime import Runtimes
     from dominus.transport.shared import ColdStart, Shared
 
@@ -30,17 +33,24 @@ class Core:
 
     def __init__(
         self,
-        given: dict[str, Any],
+        options: dict[str, Any],
         settings: Settings | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
         on_cold_start: Callable[[ColdStart], None] | None = None,
+        *,
+        on_breaker_change: Callable[[str, BreakerName, BreakerName], None] | None = None,
+        retry: RetryPolicy | None = None,
+        speaks_json: bool = False,
     ) -> None:
-        self._given = given
+        self._options = options
         self._settings = settings
         self._transport = transport
         self._clock = clock
         self._on_cold_start = on_cold_start
+        self._on_breaker_change = on_breaker_change
+        self._retry = retry
+        self._speaks_json = speaks_json
         self._lock = threading.Lock()
         self._shared: Shared | None = None
         self._runtimes: Runtimes | None = None
@@ -66,15 +76,18 @@ class Core:
         from dominus.settings import load_settings
         from dominus.transport.budget import Budget
         from dominus.transport.retry import Policy
+        from dominus.transport.retry_policy import RetryPolicy
         from dominus.transport.shared import Shared
         from dominus.transport.stale_cache import StaleCache
 
-        settings = self._settings or load_settings(**self._given)
+        settings = self._settings or load_settings(**self._options)
         return Shared(
             settings=settings,
             clock=self.clock,
             transport=self._transport,
             on_cold_start=self._on_cold_start,
+            on_breaker_change=self._on_breaker_change,
+            retry=self._retry or RetryPolicy(),
             policy=Policy(
                 max_attempts=settings.max_attempts,
                 backoff_base=settings.backoff_base,
@@ -83,11 +96,37 @@ class Core:
             ),
             budget=Budget(settings.retry_budget),
             cache=StaleCache(),
+            speaks_json=self._speaks_json,
         )
 
-    async def pipeline(self) -> Pipeline:
-        """Return the open pipeline of the running loop."""
+    def touch(self) -> None:
+        """Import what the first call will need, in the background, if a loop runs: calls are near."""
+        if self._runtimes is None and _is_in_loop():
+            from dominus.transport.preload import WIRE
+
+            WIRE.start()
+
+    async def warm_up(self) -> None:
+        """Import all parts of the client, and open the pool of the running loop."""
+        from dominus.transport.preload import NAMESPACES, WIRE
+
+        await WIRE.finish()
+        await NAMESPACES.finish()
+        await self.pipeline()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was called yet, so that modules may have to be imported first."""
+        return self._runtimes is None
+
+    async def pipeline(self, endpoint: str | None = None) -> Pipeline:
+        """Return the open pipeline of the running loop.
+
+        Raises:
+            DominusTimeoutError: the deadline of the block passed while the client's own modules were imported.
+        """
         if self._runtimes is None:
+            await _finish_imports(endpoint)
             from dominus.transport.runtime import Runtimes
 
             with self._lock:
@@ -128,12 +167,49 @@ class Caller:
         session_token: str | None = None,
     ) -> Data:
         """Send an operation and return its data; `session_token` is for what the gateway's operations ask."""
-        if self.user_token is not None and op.auth.value == "psk":
+        if self.user_token is not None and op.auth is Auth.PSK:
             raise AuthorizationError(
                 f"{op.name} is the service's to call, not a user's",
                 endpoint=op.name,
                 hint="call it on the client itself, not on as_user(...)",
             )
-        pipeline = await self.core.pipeline()
-        user_token = self.user_token if op.auth.value == "token" else session_token
+        if timeout is not None and self.core.is_new:
+            # The imports of the first call are inside its deadline.
+            from dominus.transport.deadline import deadline
+
+            with deadline(timeout, self.core.clock.monotonic):
+                await self.core.pipeline(op.name)
+                return await self.send(op, request, timeout=timeout, lines=lines, session_token=session_token)
+        pipeline = await self.core.pipeline(op.name)
+        user_token = self.user_token if op.auth is Auth.TOKEN else session_token
         return await pipeline.call(op, request, timeout=timeout, user_token=user_token, lines=lines)
+
+
+def _is_in_loop() -> bool:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _finish_imports(endpoint: str | None) -> None:
+    import asyncio
+
+    from dominus.transport.deadline import block_deadline
+    from dominus.transport.preload import WIRE
+
+    if WIRE.is_done:
+        return
+    left = block_deadline()
+    try:
+        # In a thread: imports in the loop would stop every task of it, and no deadline could end them.
+        await asyncio.wait_for(WIRE.finish(), left)
+    except TimeoutError:
+        raise DominusTimeoutError(
+            f"no answer within {left:.3g} s: the client itself was still being imported",
+            endpoint=endpoint,
+            hint="await dominus.health.warmup() when the program starts",
+        ) from None

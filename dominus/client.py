@@ -12,6 +12,7 @@ from dominus.caller import Caller, Core
 from dominus.errors import AuthenticationError, ValidationError
 from dominus.hints import refuses, unknown_name
 from dominus.result import MISSING
+from dominus.transport.retry_policy import RetryPolicy
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from dominus.namespaces.secrets import Secrets
     from dominus.sessions import Sessions
     from dominus.settings import Settings
+    from dominus.transport.circuit import BreakerName
     from dominus.transport.clock import Clock
     from dominus.transport.shared import ColdStart, Stats
 
-__all__ = ["Dominus", "dominus"]
+__all__ = ["Dominus", "RetryPolicy", "dominus"]
 
 _TOKEN = re.compile("[!-~]+")
 
@@ -53,6 +55,9 @@ class Dominus:
         settings: a whole Settings instead of the values above and of the environment.
         transport: any httpx.AsyncBaseTransport, for tests and special networks.
         on_cold_start: called before each try while a server starts.
+        on_breaker_change: called with (service, old, new) when a circuit breaker opens, probes or closes; the
+            states are `closed`, `open` and `half-open`. What it raises is logged.
+        retry: your own tenacity waits and conditions.
         clock: time itself, for tests.
 
     Example:
@@ -75,11 +80,18 @@ class Dominus:
         settings: Settings | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         on_cold_start: Callable[[ColdStart], None] | None = None,
+        on_breaker_change: Callable[[str, BreakerName, BreakerName], None] | None = None,
+        retry: RetryPolicy | None = None,
         clock: Clock | None = None,
     ) -> None:
         if url:
             _check_url(url)
-        given: dict[str, Any] = {
+        if retry is not None and not isinstance(retry, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValidationError(
+                f"retry: {type(retry).__name__} is no RetryPolicy",
+                hint="from dominus import RetryPolicy; Dominus(retry=RetryPolicy(stop=...))",
+            )
+        options: dict[str, Any] = {
             "url": url,
             "token": token,
             "project": project,
@@ -88,7 +100,17 @@ class Dominus:
             "cold_start_timeout": cold_start_timeout,
             "home": home,
         }
-        self._caller = Caller(Core(given, settings, transport, clock, on_cold_start))
+        self._caller = Caller(
+            Core(
+                options,
+                settings,
+                transport,
+                clock,
+                on_cold_start,
+                on_breaker_change=on_breaker_change,
+                retry=retry,
+            )
+        )
 
     def __repr__(self) -> str:
         return "<Dominus as user>" if self._caller.user_token else "<Dominus>"

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     retry_budget: Annotated[float, Field(ge=0)] = 500.0
     breaker_threshold: Annotated[int, Field(ge=1)] = 5
     breaker_reset: Seconds = 30.0
+    """The longest wait between two probes of a service that fails; the first come after 1, 2, 4 ... seconds."""
     max_connections: Annotated[int, Field(ge=1)] = 100
     max_response_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
 
@@ -68,6 +69,12 @@ class Settings(BaseSettings):
     def is_embedded(self) -> bool:
         """Whether the orchestrator runs inside this process."""
         return self.url == EMBEDDED
+
+    @property
+    def is_mere_loopback(self) -> bool:
+        """Whether the server is on this machine, and nobody chose how long its start is waited for."""
+        host = urlsplit(self.url or "").hostname or ""
+        return _is_loopback(host) and "cold_start_timeout" not in self.model_fields_set
 
     def checked_url(self) -> str:
         """Return the base URL without a trailing slash.
@@ -104,13 +111,13 @@ class Settings(BaseSettings):
         return token
 
 
-def load_settings(**given: Any) -> Settings:
-    """Read the environment, and the file that `DOMINUS_ENV_FILE` names; `given` values that are not None win.
+def load_settings(**options: Any) -> Settings:
+    """Read the environment, and the file that `DOMINUS_ENV_FILE` names; `options` that are not None win.
 
     Raises:
         ValidationError: a value has the wrong form; the message names the variable and never shows it.
     """
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in options.items() if value is not None}
     file = env_file()
     try:
         return Settings(_env_file=file, _env_file_encoding="utf-8", **chosen)  # pyright: ignore[reportCallIssue]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dominus.contract.operation import Operation, Service
+if TYPE_CHECKING:
+    from dominus.contract.operation import Operation, Service
 
 __all__ = ["operations", "services"]
 

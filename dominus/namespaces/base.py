@@ -25,6 +25,7 @@ class Namespace:
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
+        caller.core.touch()
 
     def __repr__(self) -> str:
         return f"<dominus.{type(self).__name__.lower()}>"

@@ -217,8 +217,6 @@ class GivenRoutes:
     async def access(self, target: str) -> Access:
         """Return an access for the running loop."""
         del target
-        # Nothing but plain JSON is ever sent without a mint, and other servers know no other dialect there.
-        (await self._caller.core.pipeline()).speaks_json = True
         return Access(Calls(self._caller), GivenToken(self._token), None)
 
     async def aclose(self) -> None:

@@ -68,12 +68,12 @@ class RedisSessions(_Factory):
             ```
         """
         _refuse(options, _REDIS_WAYS)
-        given = {"db": db, "decode_responses": decode_responses, **options}
+        native = {"db": db, "decode_responses": decode_responses, **options}
 
         async def opening(stack: contextlib.AsyncExitStack) -> redis.asyncio.Redis:
             with _needs("redis"):
                 from dominus.sessions.drivers.redis_async import open_client
-            return await open_client(await self._access(target, stack), given, stack)
+            return await open_client(await self._access(target, stack), native, stack)
 
         return AsyncSession(target, opening)
 
@@ -98,12 +98,12 @@ class RedisSessions(_Factory):
             ```
         """
         _refuse(options, _REDIS_WAYS)
-        given = {"db": db, "decode_responses": decode_responses, **options}
+        native = {"db": db, "decode_responses": decode_responses, **options}
 
         def opening(stack: contextlib.ExitStack) -> tuple[redis.Redis, None]:
             with _needs("redis"):
                 from dominus.sessions.drivers.redis_sync import open_client
-            return open_client(self._sync_access(target, stack), given, stack), None
+            return open_client(self._sync_access(target, stack), native, stack), None
 
         return Session(target, opening)
 

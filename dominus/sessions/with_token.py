@@ -117,4 +117,6 @@ def _routes(token: str, url: str | None) -> GivenRoutes:
     # This client mints nothing, so that no key of it is ever sent; what a client needs is one that fits the form.
     key = secrets.token_urlsafe(32)
     timeout = None if "DOMINUS_TIMEOUT" in os.environ else TIMEOUT_SECONDS
-    return GivenRoutes(Caller(Core({"url": url, "token": key, "timeout": timeout})), token)
+    # Plain JSON from the start: without a mint nothing else is ever sent, on other servers neither.
+    core = Core({"url": url, "token": key, "timeout": timeout}, speaks_json=True)
+    return GivenRoutes(Caller(core), token)

@@ -78,7 +78,7 @@ class Credentials:
         try:
             minted = await self._mint()
             token = minted.get("access_token") or minted.get("token")
-            if not isinstance(token, str) or not token:
+            if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
                 raise ServiceError("the mint gave no token", code="not_dominus", endpoint="auth.self")
             lifetime = minted.get("expires_in")
             self._lifetime = float(lifetime) if isinstance(lifetime, (int, float)) else DEFAULT_LIFETIME

@@ -22,6 +22,7 @@ class Answer:
     """A 2xx answer, decoded."""
 
     body: Any = field(repr=False)
+    status: int
     speaks_json: bool
     """The server is one of ours: plain JSON, and it keeps idempotency keys."""
     request_id: str | None = None
@@ -50,7 +51,9 @@ def _judge(received: Received, endpoint: str) -> Answer:
     status, headers, body = received.status, received.headers, received.body
     request_id = headers.get(REQUEST_ID_HEADER)
     if 200 <= status < 300:
-        return Answer(_parsed(body, endpoint, request_id), headers.get(WIRE_HEADER) == "json", request_id)
+        return Answer(
+            _parsed(body, endpoint, request_id), status, headers.get(WIRE_HEADER) == "json", request_id
+        )
     if 300 <= status < 400:
         raise Failure(
             ServiceError(

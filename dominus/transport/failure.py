@@ -18,6 +18,8 @@ class Failure(Exception):  # noqa: N818 - it carries the error, it is not one th
     error: DominusError
     never_left: bool = False
     """The request certainly did not reach a server."""
+    is_refused: bool = False
+    """Nobody listens there, which is known at once."""
     is_system: bool = True
     """It counts in the breaker: the service failed, not the request."""
     is_cold_sign: bool = False

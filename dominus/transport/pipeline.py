@@ -5,8 +5,8 @@ deadline -> retry -> breaker -> credentials -> wire -> decode -> typed result or
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+import logging
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar, cast
 
 from dominus.contract import envelope
@@ -20,52 +20,35 @@ from dominus.crypto import SecretBox
 from dominus.errors import (
     AuthenticationError,
     CircuitOpenError,
+    DominusConnectionError,
     DominusError,
     DominusTimeoutError,
     ServiceError,
 )
+from dominus.transport.breaker import Breaker
+from dominus.transport.call import Call
 from dominus.transport.carriers.base import Outgoing
+from dominus.transport.clock import SystemClock
 from dominus.transport.credentials import Credentials
 from dominus.transport.deadline import block_deadline, check_timeout
 from dominus.transport.decode import Wire, checked, wrong_shape
 from dominus.transport.encode import Lines, body_of, path_of, stream_of
 from dominus.transport.failure import Failure
 from dominus.transport.idempotency_key import new_key
-from dominus.transport.retry import Again, Facts, decide
+from dominus.transport.repeats import Repeats
+from dominus.transport.scopes import Scope, Scopes
 from dominus.transport.shared import Shared
 
 __all__ = ["Pipeline"]
 
 Data = TypeVar("Data")
+_log = logging.getLogger("dominus.transport")
 HANGING_SECONDS = 5.0
 """An attempt that a deadline ended after so long counts against the service; a shorter one tells nothing."""
+BRIEF_SECONDS = 0.5
+"""An attempt that is under way for less says nothing yet about the server."""
 MAX_DEADLINE_SECONDS = 86_400.0
 """What a server is told of a deadline without end."""
-
-
-@dataclass(slots=True)
-class _Call:
-    """One call on its way, over all its attempts."""
-
-    op: Operation[Any, Any]
-    request: Request = field(repr=False)
-    path: str = field(repr=False)
-    fields: bytes | None = field(repr=False)
-    """The JSON of the body, None for a GET."""
-    bearer: str | None = field(repr=False)
-    """A token that is sent as it is: the PSK, or a user's."""
-    key: str | None
-    lines: Lines | None
-    ends: float
-    began: float
-    was_cold: bool
-    attempts: int = 0
-    has_reminted: bool = False
-
-    @property
-    def is_replayable(self) -> bool:
-        """Whether it can be sent once more; the rows of an iterator are gone when they were read."""
-        return self.lines is None or self.lines.is_replayable
 
 
 class Pipeline:
@@ -76,6 +59,9 @@ class Pipeline:
         self._wire = wire
         self._psk = psk
         self._clock = shared.clock
+        self._scopes = Scopes()
+        is_real = type(shared.clock) is SystemClock
+        self._timeout: Callable[[float], Scope] = self._scopes.timeout if is_real else shared.clock.timeout
         self.speaks_json = speaks_json
         """The server showed that it is one of ours."""
         self.box = SecretBox(psk, "memory")
@@ -100,7 +86,7 @@ class Pipeline:
         now = self._clock.monotonic()
         was_cold = shared.is_cold(now)
         limit = self._limit(op, timeout, was_cold)
-        call = _Call(
+        call = Call(
             op=op,
             request=request,
             path=path_of(op, request),
@@ -112,19 +98,31 @@ class Pipeline:
             began=now,
             was_cold=was_cold,
         )
-        scope = self._clock.timeout(limit)
+        scope = self._timeout(limit)
         try:
             async with scope:
                 return await self._until_done(call)
         except TimeoutError as error:
             if isinstance(error, DominusError) or not scope.expired():
                 raise
-            cause = shared.last_failure
-            raise DominusTimeoutError(
-                f"no answer within {limit:g} s" + (f"; the last try failed: {cause}" if cause else ""),
-                endpoint=op.name,
+            raise self._too_late(call, limit) from None
+
+    def _too_late(self, call: Call, limit: float) -> DominusError:
+        """Return what a deadline has to say: a server that is not there is another thing than one that hangs."""
+        now, cause = self._clock.monotonic(), self._shared.last_failure
+        hangs = call.sent_at is not None and now - call.sent_at >= BRIEF_SECONDS
+        if self._shared.was_refused(now) and not hangs:
+            return DominusConnectionError(
+                f"{cause}, for {limit:.3g} s",
+                endpoint=call.op.name,
                 attempts=call.attempts,
-            ) from None
+                hint="is DOMINUS_URL right, and is it running?",
+            )
+        return DominusTimeoutError(
+            f"no answer within {limit:.3g} s" + (f"; the last try failed: {cause}" if cause else ""),
+            endpoint=call.op.name,
+            attempts=call.attempts,
+        )
 
     def _limit(self, op: Operation[Any, Any], timeout: float | None, was_cold: bool) -> float:
         """Return the seconds that a call has. Only a deadline that nobody chose makes room for a cold start."""
@@ -145,40 +143,15 @@ class Pipeline:
                 )
         return limit
 
-    async def _until_done(self, call: _Call) -> Any:
-        shared = self._shared
-        while True:
-            call.attempts += 1
-            try:
-                return await self._attempt(call)
-            except Failure as failure:
-                error = failure.error
-                error.attempts = error.attempts or call.attempts
-                now = self._clock.monotonic()
-                step = decide(failure, self._facts(call, now), shared.policy)
-                if not isinstance(step, Again):
-                    raise error from failure.__cause__
-                if not step.is_charged:
-                    shared.tell_cold_start(call.attempts, now - call.began, error.message)
-                elif not shared.budget.spend():
-                    error.hint = "not tried again: the retry budget is empty, the server fails too often"
-                    raise error from failure.__cause__
-                shared.retries += 1
-                await self._clock.sleep(step.after)
+    async def _until_done(self, call: Call) -> Any:
+        call.attempts = 1
+        try:
+            return await self._attempt(call)
+        except Failure as failure:
+            repeats = Repeats(call, failure, self._shared, self._attempt, lambda: self.speaks_json)
+            return await repeats.run()
 
-    def _facts(self, call: _Call, now: float) -> Facts:
-        cold_left = self._shared.policy.cold_start_timeout - (now - call.began) if call.was_cold else 0.0
-        return Facts(
-            attempt=call.attempts,
-            retry=call.op.retry,
-            keeps_keys=self.speaks_json,
-            is_replayable=call.is_replayable,
-            left=call.ends - now,
-            cold_left=cold_left,
-            jitter=self._shared.random(),
-        )
-
-    async def _attempt(self, call: _Call) -> Any:
+    async def _attempt(self, call: Call) -> Any:
         """Breaker, credentials, wire, and one replay with a new token after a 401."""
         bearer = call.bearer
         if bearer is None and call.op.auth is Auth.TOKEN:
@@ -200,31 +173,25 @@ class Pipeline:
             # The mint is a call of its own, with its own retries: what it says is final here.
             raise Failure(error, is_final=True) from None
 
-    async def _guarded(self, call: _Call, bearer: str | None) -> Any:
+    async def _guarded(self, call: Call, bearer: str | None) -> Any:
         shared = self._shared
         breaker = shared.breaker(call.op.service)
         wait = breaker.enter()
         if wait is not None:
             raise Failure(_open(call.op, wait), is_final=True)
         shared.attempts += 1
-        sent_at = self._clock.monotonic()
+        sent_at = call.sent_at = self._clock.monotonic()
         try:
             answer = await self._wire.send(self._outgoing(call, bearer))
             data = self._decoded(call.op, answer.body)
         except Failure as failure:
+            call.sent_at = None
             if call.lines is not None and call.lines.error is not None:
                 # Neither the wire nor the server failed: the caller's rows did.
                 breaker.abandon()
                 raise call.lines.error from None
             _hide(bearer, failure.error)
-            is_starting = call.was_cold and failure.is_cold_sign
-            if failure.is_system and not is_starting:
-                breaker.failure()
-            elif not failure.is_system:
-                breaker.success()
-            else:
-                breaker.abandon()
-            shared.failed(self._clock.monotonic(), failure.error.message)
+            self._note_failure(call, breaker, failure, sent_at)
             raise
         except BaseException:
             if self._clock.monotonic() - sent_at >= HANGING_SECONDS:
@@ -233,9 +200,27 @@ class Pipeline:
                 breaker.abandon()
             raise
         breaker.success()
-        shared.succeeded(self._clock.monotonic())
+        now = self._clock.monotonic()
+        shared.succeeded(now)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log_attempt(call, now - sent_at, answer.status, answer.request_id)
         self.speaks_json = answer.speaks_json or self.speaks_json
         return data
+
+    def _note_failure(self, call: Call, breaker: Breaker, failure: Failure, sent_at: float) -> None:
+        shared, now = self._shared, self._clock.monotonic()
+        if failure.is_refused and not shared.waits_for_refused:
+            failure.is_cold_sign = False
+        if not failure.is_system:
+            breaker.success()
+        elif call.was_cold and failure.is_cold_sign:
+            breaker.abandon()
+        else:
+            breaker.failure()
+        shared.failed(now, failure)
+        if _log.isEnabledFor(logging.DEBUG):
+            error = failure.error
+            _log_attempt(call, now - sent_at, error.status_code or type(error).__name__, error.request_id)
 
     def _decoded(self, op: Operation[Any, Any], body: Any) -> Any:
         try:
@@ -251,7 +236,7 @@ class Pipeline:
                 raise Failure(wrong_shape(op.name, "rows or `types`"), is_final=True) from None
         return data
 
-    def _outgoing(self, call: _Call, bearer: str | None) -> Outgoing:
+    def _outgoing(self, call: Call, bearer: str | None) -> Outgoing:
         op = call.op
         dialect = Dialect.JSON if self.speaks_json else Dialect.BASE64
         headers = {"content-type": dialect.value, "accept": "*/*", "accept-encoding": "identity"}
@@ -306,8 +291,20 @@ class Pipeline:
 
     async def aclose(self) -> None:
         """Close the wire."""
+        self._scopes.close()
         await self.credentials.aclose()
         await self._wire.aclose()
+
+
+def _log_attempt(call: Call, seconds: float, outcome: int | str, request_id: str | None) -> None:
+    _log.debug(
+        "%s attempt %d: %s in %.1f ms, request %s",
+        call.op.name,
+        call.attempts,
+        outcome,
+        seconds * 1000,
+        request_id or "-",
+    )
 
 
 def _hide(secret: str | None, error: DominusError) -> None:

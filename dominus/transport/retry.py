@@ -1,8 +1,4 @@
-"""Whether a failed attempt is repeated, and when: decided here, done in pipeline.py.
-
-tenacity was measured and left out: its loop alone costs 11 to 13 microseconds a call, and the whole happy path
-of deadline, budget, breaker and retry has 10 (docs/architecture.md).
-"""
+"""Whether and when a failed attempt is repeated: three pure answers, which repeats.py gives to tenacity."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from dominus.contract.kinds import Retry as RetryClass
 from dominus.errors import RETRYABLE_STATUSES
 from dominus.transport.failure import Failure
 
-__all__ = ["Again", "Facts", "Policy", "Stop", "decide"]
+__all__ = ["Facts", "Policy", "back_off", "can_repeat", "is_enough", "is_start"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +25,6 @@ class Policy:
 class Facts:
     """What is known when an attempt has failed."""
 
-    attempt: int
-    """1 for the first."""
     retry: RetryClass
     keeps_keys: bool
     """The server stores outcomes under idempotency keys."""
@@ -40,47 +34,36 @@ class Facts:
     """Seconds until the deadline."""
     cold_left: float
     """Seconds that a cold start may still take; 0 when the server was warm."""
-    jitter: float
-    """0 to 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
-    """Repeat after so many seconds; a cold start does not charge the budget."""
-
-    after: float
-    is_charged: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Give up, and say why."""
-
-    reason: str
-
-
-def decide(failure: Failure, facts: Facts, policy: Policy) -> Again | Stop:  # noqa: C901, PLR0911 - a table of rules
-    """Return what to do after a failed attempt. Pure: the budget is asked by the caller."""
-    if failure.is_final:
-        return Stop("repeating cannot help")
+def can_repeat(failure: Failure, facts: Facts) -> bool:
+    """Return whether repeating is safe, and can help."""
+    if failure.is_final or not facts.is_replayable:
+        return False
+    if failure.never_left:
+        return True
     status = failure.error.status_code
-    if not failure.never_left:
-        if not failure.is_cold_sign and status is not None and status not in RETRYABLE_STATUSES:
-            return Stop("the answer is final")
-        if facts.retry is RetryClass.NEVER or (facts.retry is RetryClass.KEYED and not facts.keeps_keys):
-            return Stop("it may have been done, and repeating it could do it twice")
-    if not facts.is_replayable:
-        return Stop("its rows came from an iterator that was already read")
-    ceiling = min(policy.backoff_cap, policy.backoff_base * 2 ** min(facts.attempt - 1, 16))
-    after = facts.jitter * ceiling
-    if failure.error.retry_after is not None:
-        after = max(after, failure.error.retry_after)
+    if not failure.is_cold_sign and status is not None and status not in RETRYABLE_STATUSES:
+        return False
+    # It may have been done: repeating a write must not do it twice.
+    return facts.retry is RetryClass.READ or (facts.retry is RetryClass.KEYED and facts.keeps_keys)
+
+
+def back_off(failure: Failure, wait: float) -> float:
+    """Return the seconds until the next attempt; the server's `Retry-After` is the least."""
+    return max(failure.error.retry_after or 0.0, wait)
+
+
+def is_enough(failure: Failure, facts: Facts, after: float, *, was_tried_enough: bool) -> bool:
+    """Return whether to give up instead of waiting so long for another attempt."""
     if after >= facts.left:
-        return Stop("the deadline would pass first")
-    if failure.is_cold_sign and facts.cold_left > after:
-        return Again(after, is_charged=False)
-    if status == 401:
-        return Stop("the answer is final")
-    if facts.attempt >= policy.max_attempts:
-        return Stop(f"{facts.attempt} attempts")
-    return Again(after)
+        return True
+    if is_start(failure, facts, after):
+        return False
+    # A 401 is repeated only where a server that starts says so.
+    return was_tried_enough or failure.error.status_code == 401
+
+
+def is_start(failure: Failure, facts: Facts, after: float) -> bool:
+    """Return whether a server that starts is waited for, instead of one that fails."""
+    return failure.is_cold_sign and facts.cold_left > after

@@ -130,7 +130,7 @@ async def _make_pipeline(shared: Shared) -> Pipeline:
         wire = Wire(HttpxCarrier(url, shared.transport, settings))
     else:
         wire = Wire(await AiohttpCarrier.open(settings, url))
-    return Pipeline(shared, wire, psk, speaks_json=False)
+    return Pipeline(shared, wire, psk, speaks_json=shared.speaks_json)
 
 
 async def _embedded(home: Any) -> tuple[httpx.AsyncBaseTransport, str]:

@@ -6,17 +6,23 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
+from dominus.errors import DominusConnectionError
 from dominus.settings import Settings
 from dominus.transport.breaker import Breaker
 from dominus.transport.budget import Budget
 from dominus.transport.clock import Clock
+from dominus.transport.failure import Failure
 from dominus.transport.retry import Policy
+from dominus.transport.retry_policy import RetryPolicy
 from dominus.transport.stale_cache import StaleCache
 
 if TYPE_CHECKING:
     import httpx
+
+    from dominus.transport.circuit import BreakerName
 
 __all__ = ["ColdStart", "Shared", "Stats"]
 
@@ -53,10 +59,14 @@ class Shared:
     transport: httpx.AsyncBaseTransport | None
     """The user's own wire, or None for a pool per loop."""
     on_cold_start: Callable[[ColdStart], None] | None
+    on_breaker_change: Callable[[str, BreakerName, BreakerName], None] | None
+    retry: RetryPolicy
     policy: Policy
     budget: Budget
     cache: StaleCache
     random: Callable[[], float] = random.random
+    speaks_json: bool = False
+    """It is known beforehand that the server is one of ours."""
     breakers: dict[str, Breaker] = field(default_factory=dict[str, Breaker])
     calls: int = 0
     attempts: int = 0
@@ -67,6 +77,8 @@ class Shared:
     is_cold_logged: bool = False
     last_failure: str | None = None
     """Why the latest attempt failed; None after a success."""
+    refused_at: float | None = None
+    """When the latest attempt failed, if nobody was there to take it."""
 
     def breaker(self, service: str) -> Breaker:
         """Return the breaker of a service."""
@@ -74,10 +86,19 @@ class Shared:
         if found is None:
             settings = self.settings
             made = Breaker(
-                self.clock, threshold=settings.breaker_threshold, reset_seconds=settings.breaker_reset
+                self.clock,
+                threshold=settings.breaker_threshold,
+                longest_wait=settings.breaker_reset,
+                random=self.random,
+                on_change=partial(self._breaker_changed, service),
             )
             found = self.breakers.setdefault(service, made)
         return found
+
+    def _breaker_changed(self, service: str, old: BreakerName, new: BreakerName) -> None:
+        _log.log(logging.WARNING if new == "open" else logging.INFO, "the breaker of %s is %s", service, new)
+        if self.on_breaker_change is not None:
+            self.on_breaker_change(service, old, new)
 
     def is_cold(self, now: float) -> bool:
         """Return whether the server may be asleep: no success yet, or none used for five minutes."""
@@ -89,13 +110,32 @@ class Shared:
         """Note an answer."""
         self.last_success = self.last_used = now
         self.is_cold_logged = False
-        self.last_failure = None
+        self.last_failure = self.refused_at = None
         self.budget.earn()
 
-    def failed(self, now: float, reason: str) -> None:
+    def failed(self, now: float, failure: Failure) -> None:
         """Note a failed attempt."""
         self.last_used = now
-        self.last_failure = reason
+        self.last_failure = failure.error.message
+        is_away = failure.never_left and isinstance(failure.error, DominusConnectionError)
+        self.refused_at = now if is_away else None
+
+    def was_refused(self, now: float) -> bool:
+        """Return whether the latest attempt, at most one back-off ago, found nobody."""
+        return self.refused_at is not None and now - self.refused_at <= self.policy.backoff_cap + 1.0
+
+    @property
+    def waits_for_refused(self) -> bool:
+        """Whether a refused connection may be a server that starts.
+
+        Not on this machine, where nothing was ever there: that is a wrong port, which is told at once, unless the
+        wait for a start was chosen.
+        """
+        return (
+            self.last_success is not None
+            or self.on_cold_start is not None
+            or not self.settings.is_mere_loopback
+        )
 
     def tell_cold_start(self, attempt: int, waited: float, reason: str) -> None:
         """Log once that a server is waited for, and call the progress hook every time."""

@@ -14,6 +14,7 @@ import asyncio
 from pathlib import Path
 
 import bulk
+import client
 import gateway
 import overhead
 import queries
@@ -24,6 +25,7 @@ import uvloop
 
 PARTS = {
     "redis": redis_get.run,
+    "client": client.run,
     "queries": queries.run,
     "bulk": bulk.run,
     "overhead": overhead.run,

@@ -50,7 +50,7 @@ class RawServer:
         self.open_count += 1
         try:
             while (exchange := await _read(reader, writer)) is not None:
-                if exchange.path == "/api/warden/mint":
+                if exchange.path.endswith("/api/warden/mint"):
                     self.mint_count += 1
                     await exchange.answer(
                         {"access_token": f"token-{self.mint_count}", "expires_in": 900},

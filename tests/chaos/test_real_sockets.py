@@ -27,6 +27,13 @@ STORED = answers({"stored": True})
 INSERTED = answers({"inserted_count": 3})
 
 
+@pytest.fixture(autouse=True, params=["direct", "session"])
+def _carried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Carry small requests straight over the pool, and by aiohttp's session, as with an aiohttp that is not known."""
+    if request.param == "session":
+        monkeypatch.setattr("dominus.transport.carriers.aiohttp.fits", lambda: False)
+
+
 def client_of(server: RawServer, **options: Any) -> Dominus:
     return Dominus(server.url, TOKEN, cold_start_timeout=0, **options)
 
@@ -84,6 +91,28 @@ async def test_refused_connections_never_left_and_are_tried_again():
                 await client.redis.set("k", 1)
     assert caught.value.attempts == 4
     assert isinstance(caught.value, ConnectionError)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_wrong_port_on_this_machine_is_told_at_once_with_default_settings(host: str):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        async with Dominus(f"http://{host}:{holder.getsockname()[1]}", TOKEN) as client:
+            began = time.monotonic()
+            with pytest.raises(DominusConnectionError, match="connection refused") as caught:
+                await client.redis.get("k")
+    assert time.monotonic() - began < 5
+    assert caught.value.attempts == 4
+    assert caught.value.retryable
+
+
+async def test_a_short_timeout_against_nobody_says_that_it_was_refused():
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{holder.getsockname()[1]}"
+        async with Dominus(url, TOKEN, cold_start_timeout=60) as client:
+            with pytest.raises(DominusConnectionError, match="connection refused"):
+                await client.redis.get("k", timeout=0.3)
 
 
 async def test_a_server_that_starts_a_moment_later_is_waited_for():

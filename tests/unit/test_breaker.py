@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import httpx
 import pytest
@@ -16,14 +17,14 @@ from dominus.errors import (
     ServiceError,
 )
 from dominus.testing import MovableClock, failure, hang, ok, raises
-from dominus.transport.breaker import Breaker
+from dominus.transport.breaker import Breaker, probe_wait
 
 HIT = ok({"found": True, "value": 7})
 THRESHOLD = 5
 
 
 def broken(clock: MovableClock) -> Breaker:
-    breaker = Breaker(clock, threshold=THRESHOLD, reset_seconds=30.0)
+    breaker = Breaker(clock, threshold=THRESHOLD, longest_wait=30.0)
     for _ in range(THRESHOLD):
         assert breaker.enter() is None
         breaker.failure()
@@ -52,15 +53,15 @@ def test_a_success_in_between_starts_the_count_anew():
 async def test_open_it_says_how_long_to_wait():
     clock = MovableClock()
     breaker = broken(clock)
-    assert breaker.enter() == 30.0
-    await clock.advance(12)
-    assert breaker.enter() == 18.0
+    assert breaker.enter() == 1.0
+    await clock.advance(0.75)
+    assert breaker.enter() == 0.25
 
 
 async def test_half_open_lets_one_probe_through_at_a_time():
     clock = MovableClock()
     breaker = broken(clock)
-    await clock.advance(30)
+    await clock.advance(1)
     assert breaker.state == "half-open"
     assert breaker.enter() is None
     assert breaker.enter() == 1.0
@@ -70,30 +71,60 @@ async def test_half_open_lets_one_probe_through_at_a_time():
 async def test_a_good_probe_closes_it():
     clock = MovableClock()
     breaker = broken(clock)
-    await clock.advance(30)
+    await clock.advance(1)
     assert breaker.enter() is None
     breaker.success()
     assert breaker.state == "closed"
     assert breaker.enter() is None
 
 
-async def test_a_bad_probe_opens_it_for_another_thirty_seconds():
+async def test_each_bad_probe_makes_the_next_wait_twice_as_long_up_to_the_longest():
     clock = MovableClock()
     breaker = broken(clock)
-    await clock.advance(30)
+    waits: list[float] = []
+    for _ in range(8):
+        wait = breaker.enter()
+        assert wait is not None
+        waits.append(wait)
+        await clock.advance(wait)
+        assert breaker.state == "half-open"
+        assert breaker.enter() is None
+        breaker.failure()
+        assert breaker.state == "open"
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+async def test_a_success_makes_the_waits_short_again():
+    clock = MovableClock()
+    breaker = broken(clock)
+    for wait in (1, 2, 4):
+        await clock.advance(wait)
+        assert breaker.enter() is None
+        breaker.failure()
+    await clock.advance(8)
     assert breaker.enter() is None
-    breaker.failure()
-    assert breaker.state == "open"
-    await clock.advance(29)
-    assert breaker.enter() == pytest.approx(1.0)
-    await clock.advance(1)
-    assert breaker.enter() is None
+    breaker.success()
+    for _ in range(THRESHOLD):
+        breaker.failure()
+    assert breaker.enter() == 1.0
+
+
+@pytest.mark.parametrize(("jitter", "wait"), [(0.0, 4.0), (0.5, 3.0), (1.0, 2.0)])
+def test_chance_shortens_a_wait_by_up_to_a_half_so_that_clients_do_not_probe_together(
+    jitter: float, wait: float
+):
+    assert probe_wait(3, 30.0, jitter) == wait
+
+
+@pytest.mark.parametrize("openings", [20, 10_000])
+def test_a_long_outage_does_not_overflow_the_wait(openings: int):
+    assert probe_wait(openings, 30.0, 0.0) == 30.0
 
 
 async def test_an_abandoned_probe_gives_its_place_to_the_next():
     clock = MovableClock()
     breaker = broken(clock)
-    await clock.advance(30)
+    await clock.advance(1)
     assert breaker.enter() is None
     breaker.abandon()
     assert breaker.state == "half-open"
@@ -103,10 +134,71 @@ async def test_an_abandoned_probe_gives_its_place_to_the_next():
 async def test_a_straggler_that_fails_late_does_not_prolong_the_opening():
     clock = MovableClock()
     breaker = broken(clock)
-    await clock.advance(20)
+    await clock.advance(0.5)
     breaker.failure()
-    await clock.advance(10)
+    await clock.advance(0.5)
     assert breaker.enter() is None
+
+
+async def test_a_straggler_that_succeeds_late_closes_it():
+    breaker = broken(MovableClock())
+    breaker.success()
+    assert breaker.state == "closed"
+    assert breaker.enter() is None
+
+
+async def test_the_listener_hears_each_change_when_it_has_happened():
+    clock = MovableClock()
+    heard: list[tuple[str, str, str]] = []
+    breaker = Breaker(
+        clock,
+        threshold=THRESHOLD,
+        on_change=lambda old, new: heard.append((old, new, breaker.state)),
+    )
+    for _ in range(THRESHOLD):
+        breaker.failure()
+    await clock.advance(1)
+    assert breaker.enter() is None
+    breaker.failure()
+    await clock.advance(2)
+    assert breaker.enter() is None
+    breaker.success()
+    assert heard == [
+        ("closed", "open", "open"),
+        ("open", "half-open", "half-open"),
+        ("half-open", "open", "open"),
+        ("open", "half-open", "half-open"),
+        ("half-open", "closed", "closed"),
+    ]
+
+
+def test_a_listener_that_fails_is_logged_and_breaks_nothing(caplog: pytest.LogCaptureFixture):
+    def broken_listener(old: str, new: str) -> None:
+        raise LookupError("listener")
+
+    breaker = Breaker(MovableClock(), threshold=1, on_change=broken_listener)
+    breaker.failure()
+    assert breaker.state == "open"
+    assert "on_breaker_change failed" in caplog.text
+
+
+def test_a_service_that_never_failed_has_no_circuit():
+    breaker = Breaker(MovableClock())
+    for _ in range(3):
+        assert breaker.enter() is None
+        breaker.success()
+    assert breaker._circuit is None
+
+
+def test_threads_that_fail_together_open_it_once():
+    heard: list[str] = []
+    breaker = Breaker(MovableClock(), threshold=THRESHOLD, on_change=lambda _old, new: heard.append(new))
+    threads = [threading.Thread(target=breaker.failure) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert heard == ["open"]
 
 
 async def open_breaker(rig: Rig) -> None:
@@ -127,7 +219,7 @@ async def test_an_open_breaker_ends_the_retry_loop_and_sends_nothing(make_rig: M
     with pytest.raises(CircuitOpenError) as caught:
         await rig.client.redis.set("k", 1)
     assert isinstance(caught.value, ServiceError)
-    assert 0 < caught.value.retry_after <= 30
+    assert 0 < caught.value.retry_after <= 1
     assert caught.value.endpoint == "redis.set"
     assert "redis" in caught.value.message
     assert len(rig.server.calls) == THRESHOLD
@@ -141,10 +233,10 @@ async def test_one_service_s_breaker_does_not_stop_another(make_rig: MakeRig):
     assert rig.client.stats()["breakers"]["db"] == "closed"
 
 
-async def test_thirty_seconds_later_one_probe_closes_it(make_rig: MakeRig):
+async def test_a_second_later_one_probe_closes_it(make_rig: MakeRig):
     rig = make_rig()
     await open_breaker(rig)
-    await rig.clock.advance(30)
+    await rig.clock.advance(1)
     rig.server.then(HIT, HIT)
     assert await rig.client.redis.get("k") == 7
     assert rig.breaker() == "closed"
@@ -153,7 +245,7 @@ async def test_thirty_seconds_later_one_probe_closes_it(make_rig: MakeRig):
 async def test_of_many_callers_one_probes_and_the_others_fail_at_once(make_rig: MakeRig):
     rig = make_rig()
     await open_breaker(rig)
-    await rig.clock.advance(30)
+    await rig.clock.advance(1)
     rig.server.then(HIT)
     outcomes = await asyncio.gather(*(rig.client.redis.get("k") for _ in range(10)), return_exceptions=True)
     assert [outcome for outcome in outcomes if outcome == 7] == [7]
@@ -164,7 +256,7 @@ async def test_of_many_callers_one_probes_and_the_others_fail_at_once(make_rig: 
 async def test_a_cancelled_probe_frees_its_place(make_rig: MakeRig):
     rig = make_rig()
     await open_breaker(rig)
-    await rig.clock.advance(30)
+    await rig.clock.advance(1)
     rig.server.then(hang(), HIT)
     probe = asyncio.create_task(rig.client.redis.get("k"))
     await rig.clock.advance(0)
@@ -180,7 +272,7 @@ async def test_a_probe_that_meets_its_deadline_frees_its_place(make_rig: MakeRig
     breaker = rig.shared.breaker("redis")
     for _ in range(THRESHOLD):
         breaker.failure()
-    await rig.clock.advance(30)
+    await rig.clock.advance(1)
     rig.server.then(hang(), HIT)
     probe = asyncio.create_task(rig.client.redis.get("k", timeout=2))
     await rig.clock.advance(3)
@@ -230,7 +322,6 @@ async def test_a_token_that_is_known_lets_other_services_work_while_the_mint_is_
     warden = rig.shared.breaker("auth")
     for _ in range(THRESHOLD):
         warden.failure()
-    await rig.clock.advance(25)
     rig.server.then(HIT)
     assert await rig.client.redis.get("k") == 7
     assert rig.client.stats()["breakers"] == {"auth": "open", "health": "closed", "redis": "closed"}

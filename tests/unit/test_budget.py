@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 
 import pytest
+from conftest import MakeRig
+from retry_rules import Again, decide
 
 from dominus.contract.kinds import Retry
-from dominus.errors import ServiceError
+from dominus.errors import RateLimitError, ServiceError
+from dominus.testing import failure, ok
 from dominus.transport.budget import Budget
 from dominus.transport.failure import Failure
-from dominus.transport.retry import Again, Facts, Policy, decide
+from dominus.transport.retry import Facts, Policy
 
 
 def load(error_rate: float, *, calls: int = 20_000, seed: int = 7) -> float:
@@ -27,15 +30,13 @@ def load(error_rate: float, *, calls: int = 20_000, seed: int = 7) -> float:
                 budget.earn()
                 break
             facts = Facts(
-                attempt=attempt,
                 retry=Retry.READ,
                 keeps_keys=True,
                 is_replayable=True,
                 left=30.0,
                 cold_left=0.0,
-                jitter=rng.random(),
             )
-            step = decide(failed, facts, policy)
+            step = decide(failed, facts, policy, attempt=attempt, jitter=rng.random())
             if not isinstance(step, Again) or not budget.spend():
                 break
             attempt += 1
@@ -66,3 +67,27 @@ def test_the_bucket_never_holds_more_than_its_capacity_and_never_less_than_nothi
         budget.earn()
     assert budget.spend()
     assert budget.left == 0.0
+
+
+async def test_too_many_requests_spend_nothing_of_what_failures_spend(make_rig: MakeRig):
+    rig = make_rig(failure(429), failure(429), ok({"found": True, "value": 7}))
+    await rig.warm_up()
+    assert await rig.client.redis.get("k") == 7
+    assert rig.client.stats()["retries"] == 2
+    assert rig.client.stats()["retry_budget_left"] == 500.0
+
+
+async def test_an_empty_budget_does_not_keep_a_429_from_being_repeated(make_rig: MakeRig):
+    rig = make_rig(failure(429), ok({"found": True, "value": 7}))
+    await rig.warm_up()
+    rig.shared.budget.left = 0.0
+    assert await rig.client.redis.get("k") == 7
+
+
+async def test_a_429_whose_retries_ran_out_says_that_the_rate_is_too_high(make_rig: MakeRig):
+    rig = make_rig(default=failure(429, "more than 2000 requests a second"))
+    await rig.warm_up()
+    with pytest.raises(RateLimitError, match="the rate is too high") as caught:
+        await rig.client.redis.get("k")
+    assert caught.value.attempts == 4
+    assert "fails" not in str(caught.value)

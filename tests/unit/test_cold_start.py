@@ -10,7 +10,7 @@ import pytest
 from conftest import MakeRig
 
 from dominus.errors import AuthenticationError, DominusConnectionError, DominusTimeoutError, ServiceError
-from dominus.testing import failure, ok, raises
+from dominus.testing import failure, hang, ok, raises
 from dominus.transport.shared import ColdStart
 
 HIT = ok({"found": True, "value": 7})
@@ -80,7 +80,7 @@ async def test_an_explicit_timeout_wins(make_rig: MakeRig):
     rig = make_rig(mints=(REFUSED,) * 500, auto=False)
     task = asyncio.create_task(rig.client.redis.get("k", timeout=3.0))
     await rig.clock.advance(3.01)
-    with pytest.raises(DominusTimeoutError):
+    with pytest.raises(DominusConnectionError, match="refused, for 3 s"):
         await task
 
 
@@ -93,8 +93,78 @@ async def test_a_block_deadline_wins(make_rig: MakeRig):
 
     task = asyncio.create_task(bounded())
     await rig.clock.advance(3.01)
-    with pytest.raises(DominusTimeoutError):
+    with pytest.raises(DominusConnectionError):
         await task
+
+
+async def test_a_short_timeout_against_nobody_says_so_and_that_a_repeat_may_help(make_rig: MakeRig):
+    rig = make_rig(default=REFUSED, mints=(REFUSED,) * 500, auto=False)
+    for call in (rig.client.redis.get("k", timeout=0.5), rig.client.health.ping(timeout=0.5)):
+        task = asyncio.create_task(call)
+        await rig.clock.advance(0.51)
+        with pytest.raises(DominusConnectionError, match="was not reached") as caught:
+            await task
+        assert caught.value.retryable
+        assert caught.value.endpoint in {"redis.get", "health.ping"}
+        assert isinstance(caught.value, ConnectionError)
+        assert caught.value.hint
+
+
+async def test_a_server_that_hangs_after_it_was_refused_is_a_timeout(make_rig: MakeRig):
+    rig = make_rig(REFUSED, hang(), auto=False)
+    task = asyncio.create_task(rig.client.health.ping(timeout=5.0))
+    await rig.clock.advance(5.01)
+    with pytest.raises(DominusTimeoutError, match="no answer within 5 s"):
+        await task
+
+
+async def test_a_server_that_fails_is_a_timeout_and_not_away(make_rig: MakeRig):
+    rig = make_rig(mints=(failure(503, "starting"),) * 500, auto=False)
+    task = asyncio.create_task(rig.client.redis.get("k", timeout=3.0))
+    await rig.clock.advance(3.01)
+    with pytest.raises(DominusTimeoutError, match="starting"):
+        await task
+
+
+LOOPBACK = {"url": "http://127.0.0.1:8080"}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.8.9.1", "api.localhost"])
+async def test_a_wrong_port_on_this_machine_is_told_at_once(make_rig: MakeRig, host: str):
+    rig = make_rig(default=REFUSED, mints=(REFUSED,) * 9, client={"url": f"http://{host}:8080"})
+    began = rig.clock.monotonic()
+    with pytest.raises(DominusConnectionError, match="refused") as caught:
+        await rig.client.redis.get("k")
+    assert len(rig.server.mints) == 4
+    assert rig.clock.monotonic() - began < 0.4
+    assert caught.value.retryable
+
+
+async def test_a_cold_start_that_was_chosen_is_waited_for_on_this_machine_too(
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+):
+    chosen = make_rig(HIT, mints=(REFUSED,) * 9, client={**LOOPBACK, "cold_start_timeout": 60.0})
+    assert await chosen.client.redis.get("k") == 7
+    watched = make_rig(HIT, mints=(REFUSED,) * 9, client={**LOOPBACK, "on_cold_start": lambda _start: None})
+    assert await watched.client.redis.get("k") == 7
+    monkeypatch.setenv("DOMINUS_COLD_START_TIMEOUT", "60")
+    by_environment = make_rig(HIT, mints=(REFUSED,) * 9, client=LOOPBACK)
+    assert await by_environment.client.redis.get("k") == 7
+
+
+@pytest.mark.parametrize("sign", ["502", "503", "504"])
+async def test_a_server_of_this_machine_that_answers_is_waited_for(make_rig: MakeRig, sign: str):
+    rig = make_rig(HIT, mints=(SIGNS[sign],) * 9, client=LOOPBACK)
+    assert await rig.client.redis.get("k") == 7
+
+
+async def test_a_server_of_this_machine_that_was_there_is_waited_for(make_rig: MakeRig):
+    rig = make_rig(client=LOOPBACK)
+    await rig.warm_up()
+    await rig.clock.advance(301)
+    rig.server._mints = [REFUSED] * 9
+    rig.server.then(HIT)
+    assert await rig.client.redis.get("k") == 7
 
 
 async def test_a_warm_server_that_fails_is_not_starting(make_rig: MakeRig):

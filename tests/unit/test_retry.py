@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 from conftest import MakeRig
+from retry_rules import Again, Stop, decide
 
 from dominus.contract.kinds import Retry
 from dominus.errors import (
@@ -25,7 +26,7 @@ from dominus.errors import (
 )
 from dominus.testing import failure, hang, ok, raises, raw
 from dominus.transport.failure import Failure, parse_retry_after
-from dominus.transport.retry import Again, Facts, Policy, Stop, decide
+from dominus.transport.retry import Facts, Policy
 
 POLICY = Policy()
 HIT = ok({"found": True, "value": 7})
@@ -34,13 +35,11 @@ STORED = ok({"stored": True})
 
 def facts(**changes: object) -> Facts:
     usual: dict[str, object] = {
-        "attempt": 1,
         "retry": Retry.READ,
         "keeps_keys": True,
         "is_replayable": True,
         "left": 30.0,
         "cold_left": 0.0,
-        "jitter": 0.5,
     }
     return Facts(**{**usual, **changes})  # type: ignore[arg-type]
 
@@ -82,9 +81,9 @@ YES, NO = True, False
         *[(status(code), facts(retry=Retry.KEYED, keeps_keys=False), NO) for code in (429, 500, 503)],
         *[(status(code), facts(retry=Retry.NEVER), NO) for code in (429, 500, 503)],
         # Four attempts in all.
-        (status(503), facts(attempt=3), YES),
-        (status(503), facts(attempt=4), NO),
-        (NEVER_LEFT, facts(attempt=4), NO),
+        (status(503), (facts(), 3), YES),
+        (status(503), (facts(), 4), NO),
+        (NEVER_LEFT, (facts(), 4), NO),
         # Never past the deadline.
         (status(503), facts(left=0.01), NO),
         (status(503, retry_after=31.0), facts(), NO),
@@ -93,15 +92,16 @@ YES, NO = True, False
         (NEVER_LEFT, facts(is_replayable=False), NO),
         (Failure(DominusConnectionError("certificate"), never_left=True, is_final=True), facts(), NO),
         # A cold start has its own end instead of the number of attempts.
-        (status(503, is_cold_sign=True), facts(attempt=40, cold_left=10.0), YES),
-        (status(503, is_cold_sign=True), facts(attempt=40, cold_left=0.0), NO),
+        (status(503, is_cold_sign=True), (facts(cold_left=10.0), 40), YES),
+        (status(503, is_cold_sign=True), (facts(cold_left=0.0), 40), NO),
         (status(401, is_cold_sign=True, retry_after=1.0), facts(cold_left=10.0), YES),
         (status(401, is_cold_sign=True, retry_after=1.0), facts(cold_left=0.0), NO),
         (status(503, is_cold_sign=True), facts(retry=Retry.NEVER, cold_left=10.0), NO),
     ],
 )
-def test_the_decision_table(failed: Failure, given: Facts, is_repeated: bool):
-    assert isinstance(decide(failed, given, POLICY), Again if is_repeated else Stop)
+def test_the_decision_table(failed: Failure, given: Facts | tuple[Facts, int], is_repeated: bool):
+    known, attempt = given if isinstance(given, tuple) else (given, 1)
+    assert isinstance(decide(failed, known, POLICY, attempt=attempt), Again if is_repeated else Stop)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_decision_table(failed: Failure, given: Facts, is_repeated: bool):
 def test_back_off_is_full_jitter_up_to_a_doubling_ceiling(attempt: int, ceiling: float):
     policy = Policy(max_attempts=1000)
     for jitter in (0.0, 0.5, 1.0):
-        step = decide(status(503), facts(attempt=attempt, jitter=jitter), policy)
+        step = decide(status(503), facts(), policy, attempt=attempt, jitter=jitter)
         assert isinstance(step, Again)
         assert step.after == pytest.approx(jitter * ceiling)
 

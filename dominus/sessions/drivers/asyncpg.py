@@ -62,7 +62,7 @@ class _Connector:
         """Open one; also called by asyncpg's pool."""
         running = loop or asyncio.get_running_loop()
         login = await self._logins.current()
-        given: dict[str, Any] = {
+        native: dict[str, Any] = {
             **self._options,
             **more,
             "host": "gateway",
@@ -73,7 +73,7 @@ class _Connector:
             "ssl": False,
             "loop": _GatewayLoop(running, self._access),
         }
-        return await _asyncpg.connect(**given)
+        return await _asyncpg.connect(**native)
 
 
 async def open_connection(

@@ -26,7 +26,7 @@ def open_connection(
     forwarder = Forwarder(access, "postgres")
     stack.callback(lambda: run(forwarder.close()))
     folder, port = run(forwarder.start_unix())
-    given: dict[str, Any] = {
+    native: dict[str, Any] = {
         **options,
         "host": folder,
         "port": port,
@@ -37,7 +37,7 @@ def open_connection(
         "gssencmode": "disable",
     }
     try:
-        opened: psycopg.Connection[Any] = psycopg.connect(**given)
+        opened: psycopg.Connection[Any] = psycopg.connect(**native)
     except psycopg.Error as error:
         raise forwarder.error or DominusConnectionError(
             f"PostgreSQL does not answer through the gateway: {error}"

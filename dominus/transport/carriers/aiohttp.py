@@ -17,15 +17,15 @@ import aiohttp
 import httpx
 from yarl import URL
 
+from dominus.errors import ValidationError
 from dominus.settings import Settings
 from dominus.transport.carriers.base import MAX_KNOWN_URLS, USER_AGENT, Outgoing, Received, bounded
-from dominus.transport.carriers.failures import broken, not_reached, timed_out
+from dominus.transport.carriers.direct import SMALL_BYTES, DirectExchange, fits
+from dominus.transport.carriers.failures import NETWORK_ERRORS, failure_of
 
 __all__ = ["AiohttpCarrier"]
 
 KEEP_ALIVE_SECONDS = 55.0
-
-
 LARGE_BYTES = 1024 * 1024
 
 
@@ -36,6 +36,8 @@ class AiohttpCarrier:
     base_url: str
     session: aiohttp.ClientSession
     max_bytes: int
+    direct: DirectExchange | None
+    """For small requests; None where a proxy is in between, or aiohttp is another than was known."""
     _urls: dict[str, URL] = field(default_factory=dict[str, URL])
 
     @classmethod
@@ -43,6 +45,7 @@ class AiohttpCarrier:
         """Make the pool; connections come with the calls."""
         # Reading the CA bundle is file work, and only TLS needs it.
         context = await asyncio.to_thread(httpx.create_ssl_context) if url.startswith("https:") else False
+        proxy = _proxy_of(url)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=settings.max_connections, ssl=context, keepalive_timeout=KEEP_ALIVE_SECONDS
@@ -51,13 +54,27 @@ class AiohttpCarrier:
             auto_decompress=False,
             headers={"User-Agent": USER_AGENT},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout),
-            # Looking up proxies costs more than the rest of a request: only where one is set for this host.
-            trust_env=_has_proxy(url),
+            # Not aiohttp's own `trust_env`: it looks for proxies at every request, and takes a login for the server
+            # itself out of `.netrc`, which contradicts the token.
+            proxy=proxy,
         )
-        return cls(url, session, settings.max_response_bytes)
+        limit = settings.max_response_bytes
+        direct = DirectExchange(session, url, limit) if proxy is None and fits() else None
+        return cls(url, session, limit, direct)
 
     async def carry(self, out: Outgoing) -> Received:
         """Send once."""
+        content = out.content
+        if self.direct is not None and (
+            content is None or (isinstance(content, bytes) and len(content) <= SMALL_BYTES)
+        ):
+            try:
+                return await self.direct.carry(out, content or b"")
+            except NETWORK_ERRORS as error:
+                raise failure_of(error, out.endpoint) from error
+        return await self._carry_by_session(out)
+
+    async def _carry_by_session(self, out: Outgoing) -> Received:
         url = self._urls.get(out.path)
         if url is None:
             url = URL(self.base_url + out.path, encoded=True)
@@ -77,15 +94,8 @@ class AiohttpCarrier:
                 else:
                     body = await bounded(response.content.iter_any(), self.max_bytes, out.endpoint)
                 return Received(response.status, response.headers, body)
-        except aiohttp.ConnectionTimeoutError as error:
-            raise timed_out(error, out.endpoint, never_left=True) from error
-        except aiohttp.ClientConnectorError as error:
-            raise not_reached(error, out.endpoint) from error
-        except TimeoutError as error:
-            # The network's own; a deadline arrives here as a cancellation.
-            raise timed_out(error, out.endpoint, never_left=False) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise broken(error, out.endpoint) from error
+        except NETWORK_ERRORS as error:
+            raise failure_of(error, out.endpoint) from error
 
     async def aclose(self) -> None:
         """Close the pool."""
@@ -100,6 +110,24 @@ class AiohttpCarrier:
             connector._conns.clear()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public way without a loop
 
 
-def _has_proxy(url: str) -> bool:
+def _proxy_of(url: str) -> URL | None:
+    """Return the proxy that the environment names for the server.
+
+    Raises:
+        ValidationError: it names none that can be used; the message does not show it, a password may stand in it.
+    """
     parts = urlsplit(url)
-    return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
+    found = getproxies().get(parts.scheme)
+    if not found or proxy_bypass(parts.hostname or ""):
+        return None
+    try:
+        proxy = URL(found if "://" in found else f"http://{found}")
+    except ValueError:
+        proxy = URL()
+    if proxy.scheme not in {"http", "https"} or not proxy.host:
+        raise ValidationError(
+            f"{parts.scheme}_proxy names no proxy of the form http://host:port",
+            code="settings",
+            hint="correct it, or name the server's host in no_proxy",
+        )
+    return proxy

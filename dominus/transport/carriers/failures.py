@@ -1,35 +1,48 @@
-"""What the network's errors mean: the one place where those of aiohttp and httpx become ours."""
+"""What the network's errors mean: the one table in which those of aiohttp and httpx become ours."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 
 import aiohttp
 import httpx
+from aiohttp.http_exceptions import HttpProcessingError
 
 from dominus.errors import DominusConnectionError, DominusTimeoutError
 from dominus.transport.failure import Failure
 
-__all__ = ["broken", "not_reached", "timed_out"]
+__all__ = ["NETWORK_ERRORS", "failure_of"]
 
 
-def timed_out(error: Exception, endpoint: str, *, never_left: bool) -> Failure:
-    """Return the failure of an attempt that the network let wait too long."""
+def failure_of(error: Exception, endpoint: str) -> Failure:
+    """Return the failure of an attempt that ended with one of NETWORK_ERRORS."""
+    return next(meaning for kinds, meaning in _MEANINGS if isinstance(error, kinds))(error, endpoint)
+
+
+def _not_connected_in_time(error: Exception, endpoint: str) -> Failure:
     return Failure(
-        DominusTimeoutError(f"timed out: {_said(error)}", endpoint=endpoint), never_left=never_left
+        DominusTimeoutError(f"timed out: {_said(error)}", endpoint=endpoint, hint=_HINT), never_left=True
     )
 
 
-def not_reached(error: Exception, endpoint: str) -> Failure:
-    """Return the failure of an attempt that found no server."""
+def _timed_out(error: Exception, endpoint: str) -> Failure:
+    # The network's own; a deadline arrives in a carrier as a cancellation.
+    return Failure(DominusTimeoutError(f"timed out: {_said(error)}", endpoint=endpoint))
+
+
+def _not_reached(error: Exception, endpoint: str) -> Failure:
     causes = _causes(error)
     tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     if tls is None:
-        hint = "is DOMINUS_URL right, and is it running?"
+        hint = _HINT
     elif isinstance(tls, ssl.SSLCertVerificationError):
         hint = "its TLS certificate does not fit"
     else:
         hint = "it does not speak TLS there: should DOMINUS_URL begin with http://?"
+    is_refused = (
+        any(isinstance(cause, ConnectionRefusedError) for cause in causes) or "refused" in str(error).lower()
+    )
     return Failure(
         DominusConnectionError(
             f"the server was not reached: {_where(error)}",
@@ -38,14 +51,13 @@ def not_reached(error: Exception, endpoint: str) -> Failure:
             retryable=tls is None,
         ),
         never_left=True,
-        is_cold_sign=any(isinstance(cause, ConnectionRefusedError) for cause in causes)
-        or "refused" in str(error).lower(),
+        is_refused=is_refused,
+        is_cold_sign=is_refused,
         is_final=tls is not None or isinstance(error, httpx.UnsupportedProtocol),
     )
 
 
-def broken(error: Exception, endpoint: str) -> Failure:
-    """Return the failure of an attempt whose connection ended too early."""
+def _broken(error: Exception, endpoint: str) -> Failure:
     # The request may have been seen and done: a write is not sent again without a key that the server keeps.
     return Failure(
         DominusConnectionError(
@@ -54,6 +66,30 @@ def broken(error: Exception, endpoint: str) -> Failure:
             hint="if it always does: do scheme and port of DOMINUS_URL fit the server?",
         )
     )
+
+
+_HINT = "is DOMINUS_URL right, and is it running?"
+# The first row that fits counts: the later ones hold base classes of the earlier.
+_MEANINGS: tuple[tuple[tuple[type[Exception], ...], Callable[[Exception, str], Failure]], ...] = (
+    ((aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout, httpx.PoolTimeout), _not_connected_in_time),
+    (
+        (
+            aiohttp.ClientConnectorError,
+            aiohttp.ClientHttpProxyError,
+            httpx.ConnectError,
+            httpx.ProxyError,
+            httpx.UnsupportedProtocol,
+        ),
+        _not_reached,
+    ),
+    ((httpx.TimeoutException, TimeoutError), _timed_out),
+    (
+        (aiohttp.ClientError, HttpProcessingError, httpx.TransportError, httpx.InvalidURL, OSError),
+        _broken,
+    ),
+)
+NETWORK_ERRORS: tuple[type[Exception], ...] = tuple(kind for kinds, _ in _MEANINGS for kind in kinds)
+"""What a carrier catches."""
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -67,8 +103,14 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def _where(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or str(error.os_error)
+        if isinstance(error.os_error, ConnectionRefusedError):
+            reason = "connection refused"
+        else:
+            reason = error.os_error.strerror or str(error.os_error)
         return f"{error.host}:{error.port}: {reason.partition(chr(10))[0]}"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        # Its own text has the proxy's URL, and that may have a password.
+        return f"the proxy answered {error.status}"
     return _said(error)
 
 

@@ -8,7 +8,7 @@ import httpx
 
 from dominus.settings import Settings
 from dominus.transport.carriers.base import MAX_KNOWN_URLS, USER_AGENT, Outgoing, Received, bounded
-from dominus.transport.carriers.failures import broken, not_reached, timed_out
+from dominus.transport.carriers.failures import NETWORK_ERRORS, failure_of
 
 __all__ = ["HttpxCarrier"]
 
@@ -45,14 +45,8 @@ class HttpxCarrier:
                 body = await bounded(aiter(response.stream), self.settings.max_response_bytes, out.endpoint)
             finally:
                 await response.aclose()
-        except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise timed_out(error, out.endpoint, never_left=True) from error
-        except (httpx.TimeoutException, TimeoutError) as error:
-            raise timed_out(error, out.endpoint, never_left=False) from error
-        except (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
-            raise not_reached(error, out.endpoint) from error
-        except (httpx.TransportError, httpx.InvalidURL, OSError) as error:
-            raise broken(error, out.endpoint) from error
+        except NETWORK_ERRORS as error:
+            raise failure_of(error, out.endpoint) from error
         return Received(response.status_code, response.headers, body)
 
     def abandon(self) -> None:
