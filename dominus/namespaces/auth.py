@@ -15,6 +15,7 @@ from dominus.namespaces.base import Namespace, as_list, unwrap
 
 if TYPE_CHECKING:
     from dominus.caller import Caller
+    from dominus.transport.shared import Shared
 
 __all__ = ["Auth"]
 
@@ -30,6 +31,7 @@ class Auth(Namespace):
         super().__init__(caller)
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at: float | None = None
+        self._shared: Shared | None = None
 
     async def token(self, *, timeout: float | None = None) -> contract.MintedToken:
         """Mint a service token for another program: `{"access_token", "token_type", "expires_in"}`.
@@ -150,7 +152,11 @@ class Auth(Namespace):
             raise AuthenticationError(f"the token is not valid: {error}", code="token_invalid") from None
 
     async def _key(self, key_id: str, timeout: float | None) -> jwt.PyJWK:
-        now = self._caller.shared.clock.monotonic()
+        shared = self._caller.shared
+        if shared is not self._shared:
+            # A closed client begins anew, perhaps with another server.
+            self._shared, self._keys, self._fetched_at = shared, {}, None
+        now = shared.clock.monotonic()
         is_due = self._fetched_at is None or now - self._fetched_at >= REFETCH_SECONDS
         if key_id not in self._keys and is_due:
             self._fetched_at = now

@@ -47,10 +47,14 @@ async def client(home: Path) -> AsyncIterator[Dominus]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def roles(home: Path, client: Dominus) -> Callable[[], Coroutine[Any, Any, set[str]]]:
+async def dsn(home: Path, client: Dominus) -> str:
+    """The owner's, of the server that the first call starts."""
     await client.health.ping()
-    dsn = _processes[home.resolve()][1].dsn
+    return _processes[home.resolve()][1].dsn
 
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def roles(dsn: str) -> Callable[[], Coroutine[Any, Any, set[str]]]:
     async def ask() -> set[str]:
         owner = await asyncpg.connect(dsn)
         found = await owner.fetch("SELECT rolname FROM pg_roles WHERE rolname LIKE 'dominus\\_s\\_%'")
@@ -141,11 +145,11 @@ async def test_a_pool_opens_connections_of_its_own(client: Dominus, roles: Any):
     assert await roles() == set()
 
 
-async def test_a_pool_replaces_a_connection_that_was_ended(client: Dominus, home: Path):
+async def test_a_pool_replaces_a_connection_that_was_ended(client: Dominus, dsn: str):
     async with client.sessions.postgres.pool(max_size=2) as pool:
         doomed, ended = await pool.acquire(), asyncio.Event()
         doomed.add_termination_listener(lambda _: ended.set())
-        owner = await asyncpg.connect(_processes[home.resolve()][1].dsn)
+        owner = await asyncpg.connect(dsn)
         await owner.fetchval("SELECT pg_terminate_backend($1)", doomed.get_server_pid())
         await owner.close()
         async with asyncio.timeout(10):
@@ -228,9 +232,9 @@ async def test_an_unknown_target_or_database_is_not_found(client: Dominus):
 
 
 async def test_a_login_that_the_database_refuses_is_a_connection_error_without_its_password(
-    make_rig_of: Any, client: Dominus, home: Path
+    make_rig_of: Any, client: Dominus, dsn: str
 ):
-    found = psycopg.conninfo.conninfo_to_dict(_processes[home.resolve()][1].dsn)
+    found = psycopg.conninfo.conninfo_to_dict(dsn)
     upstream = f"{found['host']}/.s.PGSQL.{found.get('port', 5432)}"
     rig: Rig = await make_rig_of(
         upstream,
@@ -246,10 +250,8 @@ async def test_a_login_that_the_database_refuses_is_a_connection_error_without_i
     assert rig.released == ["nobody", "nobody"]
 
 
-async def test_a_pool_takes_a_new_login_when_the_last_grows_old(
-    make_rig_of: Any, client: Dominus, home: Path
-):
-    found = psycopg.conninfo.conninfo_to_dict(_processes[home.resolve()][1].dsn)
+async def test_a_pool_takes_a_new_login_when_the_last_grows_old(make_rig_of: Any, client: Dominus, dsn: str):
+    found = psycopg.conninfo.conninfo_to_dict(dsn)
     upstream = f"{found['host']}/.s.PGSQL.{found.get('port', 5432)}"
     owner = {"username": found["user"], "password": found["password"], "database": found["dbname"]}
     rig: Rig = await make_rig_of(upstream, login=lambda _: {**owner, "expires_in": 0.001})

@@ -92,6 +92,29 @@ def test_each_sync_test_begins_with_nothing(dominus_singleton: Dominus):
         asyncio.run(dominus_singleton.get("GREETING"))
 
 
+@pytest.mark.parametrize("user", ["ann", "ben"])
+def test_each_test_verifies_the_tokens_of_its_own_orchestrator(dominus_singleton: Dominus, user: str):
+    async def verify() -> str:
+        minted = await dominus.auth.mint_jwt(user_id=user, expires_in=900)
+        return (await dominus.auth.validate_jwt(minted["access_token"]))["sub"]
+
+    assert user in asyncio.run(verify())
+
+
+def test_a_client_that_was_closed_forgets_the_keys_it_knew(dominus_singleton: Dominus):
+    async def known() -> tuple[int, int]:
+        minted = await dominus.auth.mint_jwt(user_id="ann", expires_in=900)
+        await dominus.auth.validate_jwt(minted["access_token"])
+        calls = dominus.stats()["calls"]
+        await dominus.auth.validate_jwt(minted["access_token"])
+        again = dominus.stats()["calls"]
+        await dominus.aclose()
+        await dominus.auth.validate_jwt(minted["access_token"])
+        return again - calls, dominus.stats()["calls"]
+
+    assert asyncio.run(known()) == (0, 1)
+
+
 @pytest.fixture(scope="module")
 def long_lived() -> Iterator[TestClient]:
     with TestClient(make_app(has_lifespan=False)) as client:

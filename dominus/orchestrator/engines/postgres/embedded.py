@@ -1,4 +1,5 @@
 """The embedded PostgreSQL: made at the first start, ended with this process, recovered after a crash."""
+# Over 350 lines, since the life of the server is told in one place: made, started, watched, ended, recovered.
 
 from __future__ import annotations
 
