@@ -71,7 +71,7 @@ async def columns(ctx: Context, request: contract.TableRequest) -> contract.Colu
 
 
 async def _run(
-    ctx: Context, request: contract.TableRequest, build: Callable[[Table], Statement]
+    ctx: Context, request: contract.Values, build: Callable[[Table], Statement]
 ) -> tuple[Record | None, Statement]:
     """Build a statement for a table as it is known, and run it; once more when the table was altered."""
     postgres = ctx.resources.postgres
@@ -81,6 +81,7 @@ async def _run(
         table = await catalog.table(request.schema_, request.table)
         statement: Statement | None = None
         try:
+            table.refuse_naive(request.naive or ())
             statement = build(table)
             asked = postgres.data.fetchrow(statement.sql, *statement.args, is_inert=statement.is_inert)
             return await asked, statement
@@ -149,9 +150,7 @@ async def insert(ctx: Context, request: contract.InsertRequest) -> RawJson:
     return await exactly_once(ctx, write)
 
 
-async def _change(
-    ctx: Context, request: contract.TableRequest, build: Callable[[Table], Statement]
-) -> RawJson:
+async def _change(ctx: Context, request: contract.Values, build: Callable[[Table], Statement]) -> RawJson:
     async def write() -> RawJson:
         record, _ = await _run(ctx, request, build)
         return RawJson.of(record[0] if record else b'{"affected_rows":0}')

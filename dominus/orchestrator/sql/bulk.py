@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from pydantic_core import to_json
 
-from dominus.contract.db import Row
+from dominus.contract.db import NAIVE_KEY, Row
 from dominus.errors import ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, copy_line, from_postgres
 from dominus.orchestrator.engines.postgres.typing import Connection
 from dominus.orchestrator.sql.statements import record_definition
-from dominus.orchestrator.sql.tables import Column, Table, quote
+from dominus.orchestrator.sql.tables import Column, Table, naive_datetime, quote
 
 __all__ = ["as_lines", "copy_lines", "move"]
 
@@ -30,6 +30,15 @@ _KEYS = """
 SELECT key, count(*) AS rows
 FROM (SELECT json_object_keys(j) AS key FROM pg_temp.dominus_staging) AS keys
 GROUP BY key
+"""
+# Lines are stored in the order in which they come: the table is new, and only this transaction's.
+_NAIVE = """
+SELECT s.line, n.name
+FROM (SELECT row_number() OVER (ORDER BY ctid) AS line, j FROM pg_temp.dominus_staging) AS s,
+  LATERAL json_array_elements_text(s.j -> $1) AS n (name)
+WHERE n.name = ANY ($2)
+ORDER BY s.line
+LIMIT 1
 """
 _BATCH_BYTES = 256 * 1024
 
@@ -130,10 +139,23 @@ def move_statement(table: Table, counts: Sequence[tuple[str, int]], total: int) 
     )
 
 
+async def _refuse_naive(connection: Connection, table: Table) -> None:
+    zoned = [column.name for column in table.columns.values() if column.kind == "timestamptz"]
+    try:
+        found = await connection.fetchrow(_NAIVE, NAIVE_KEY, zoned) if zoned else None
+    except FAILURES as error:
+        raise from_postgres(error) from error
+    if found is not None:
+        raise naive_datetime(table.columns[found["name"]], found["line"])
+
+
 async def move(connection: Connection, table: Table, total: int) -> None:
     """Move the staged rows into their table."""
     if total == 0:
         return
     counts = [(record["key"], record["rows"]) for record in await connection.fetch(_KEYS)]
+    if NAIVE_KEY in dict(counts) and NAIVE_KEY not in table.columns:
+        await _refuse_naive(connection, table)
+        counts = [(key, rows) for key, rows in counts if key != NAIVE_KEY]
     # Sent as it is, not prepared: the statement is of one use, and may be long.
     await connection.execute(move_statement(table, counts, total))
