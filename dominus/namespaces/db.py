@@ -546,9 +546,9 @@ class Db(Namespace):
             timeout: seconds for the whole call; 300 without it, since it may carry millions of rows.
 
         Raises:
-            ValidationError: a row is wrong; the message names its line where it is no JSON object, else the column
-                or the value. Nothing was stored.
-            ConflictError: a unique value is there already. Nothing was stored.
+            ValidationError: a row is wrong; `details` has its `line`, from 1, and its `column`. Nothing was stored.
+            ConflictError: a unique value is there already, or a referenced row is missing; `details` as above.
+                Nothing was stored.
 
         Example:
             ```python

@@ -9,7 +9,7 @@ from pydantic_core import to_json
 
 from dominus.contract import db as contract
 from dominus.contract.request import Empty
-from dominus.errors import ConflictError, ValidationError
+from dominus.errors import ConflictError, DominusError, ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres, is_stale_catalog
 from dominus.orchestrator.engines.postgres.typing import Record
 from dominus.orchestrator.handlers.context import Context, RawJson
@@ -17,6 +17,7 @@ from dominus.orchestrator.handlers.idempotency import REMEMBER, as_outcome, exac
 from dominus.orchestrator.handlers.registry import Handlers
 from dominus.orchestrator.sql import bulk, keyset
 from dominus.orchestrator.sql import statements as sql
+from dominus.orchestrator.sql.blame import explained
 from dominus.orchestrator.sql.catalog import catalog_of
 from dominus.orchestrator.sql.statements import Statement
 from dominus.orchestrator.sql.tables import Table
@@ -86,12 +87,11 @@ async def _run(
             asked = postgres.data.fetchrow(statement.sql, *statement.args, is_inert=statement.is_inert)
             return await asked, statement
         except (ValidationError, *FAILURES) as error:
-            failure = from_postgres(error, statement.terms if statement else ())
-            is_stale = failure.code == "unknown_column" or is_stale_catalog(error)
+            is_stale = is_stale_catalog(error) or getattr(error, "code", None) == "unknown_column"
             if is_second or not is_stale or not await catalog.has_changed(table):
-                if failure is error:
+                if statement is None or isinstance(error, DominusError):
                     raise
-                raise failure from error
+                raise await explained(postgres.data, table, statement, error) from error
             is_second = True
 
 

@@ -1,21 +1,21 @@
 """Requests -> the one statement that answers each: pure, text that is equal for requests of equal shape.
 
-Rows never become Python objects here: PostgreSQL writes the JSON of an answer, and reads the JSON of a row.
+What is read never becomes Python objects: PostgreSQL writes the JSON of an answer. The row of an insert or update was
+one, since the whole request was; it is written as JSON again, which PostgreSQL reads as the columns' types.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pydantic_core import to_json
 
 from dominus.contract.db import DeleteRequest, InsertRequest, QueryRequest, UpdateRequest
 from dominus.errors import ValidationError
-from dominus.orchestrator.engines.postgres.errors import Term
 from dominus.orchestrator.sql.filters import condition
-from dominus.orchestrator.sql.parameters import Parameters, as_text
+from dominus.orchestrator.sql.parameters import Parameters, Term, as_text, cast_of
 from dominus.orchestrator.sql.tables import Column, Table, quote
 
 __all__ = ["Statement", "delete", "insert", "query", "update"]
@@ -43,6 +43,8 @@ class Statement:
     terms: Sequence[Term] = ()
     is_inert: bool = False
     """Whether nothing that users made runs with it."""
+    row: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What `args` has as one document."""
 
 
 def order_by(table: Table, request: QueryRequest) -> str:
@@ -80,12 +82,13 @@ def query(table: Table, request: QueryRequest) -> Statement:
         if shape and len(table.statements) < MAX_KEPT_STATEMENTS:
             table.statements[shape] = (statement.sql, statement.types)
         return statement
-    filters = request.filters or {}
-    texts = [
-        (name, as_text(table.columns[name], value)) for name, value in filters.items() if value is not None
+    terms = [
+        (name, as_text(column := table.columns[name], value), cast_of(column, value))
+        for name, value in (request.filters or {}).items()
+        if value is not None
     ]
-    args = [*(text for _, text in texts), request.limit, request.offset]
-    return Statement(known[0], args, known[1], texts, table.is_inert)
+    args = [*(text for _, text, _ in terms), request.limit, request.offset]
+    return Statement(known[0], args, known[1], terms, table.is_inert)
 
 
 def _shape(request: QueryRequest) -> tuple[Any, ...] | None:
@@ -145,12 +148,6 @@ def _document(data: dict[str, Any]) -> str:
         raise ValidationError(f"data: {error}", code="invalid_text") from error
 
 
-def _terms(data: dict[str, Any]) -> list[Term]:
-    return [
-        (name, value if isinstance(value, str) else to_json(value).decode()) for name, value in data.items()
-    ]
-
-
 def _remembering(key: Key, types: bytes | None, parameters: Parameters) -> str:
     """Return the part of a select list that stores the outcome `answer.j` (see idempotency.as_outcome)."""
     if key is None:
@@ -192,7 +189,7 @@ def insert(table: Table, request: InsertRequest, key: Key) -> Statement:
     ctes.append(f"answer AS MATERIALIZED ({found})")
     stored = _remembering(key, types, parameters)
     sql = f"WITH {', '.join(ctes)} SELECT convert_to(answer.j, 'UTF8'){stored} FROM answer"
-    return Statement(sql, parameters.values, types, _terms(request.data))
+    return Statement(sql, parameters.values, types, row=request.data)
 
 
 def _conflict(table: Table, request: InsertRequest) -> Sequence[str]:
@@ -263,7 +260,7 @@ def update(table: Table, request: UpdateRequest, key: Key) -> Statement:
         f" AS g ({record_definition(columns)}){f' WHERE {where}' if where else ''}"
     )
     sql = _counted(written, key, parameters)
-    return Statement(sql, parameters.values, None, [*parameters.terms, *_terms(request.data)])
+    return Statement(sql, parameters.values, None, parameters.terms, row=request.data)
 
 
 def delete(table: Table, request: DeleteRequest, key: Key) -> Statement:

@@ -123,6 +123,7 @@ def naive_datetime(column: Column, line: int | None = None) -> ValidationError:
     return ValidationError(
         f"{'' if line is None else f'line {line}, '}column {column.name!r}: the datetime has no time zone,"
         f" and the column is {column.type}",
+        code="invalid_value",
         details=details,
         hint="use datetime.now(timezone.utc), or value.replace(tzinfo=...)",
     )
