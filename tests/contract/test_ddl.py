@@ -230,3 +230,34 @@ async def test_a_default_without_its_quotes_is_told_how_to_write_it(call: Caller
         )
     )
     assert made["created"]
+
+
+async def test_many_at_once_with_the_same_change_get_one_success_and_one_kind_of_refusal(call: Caller):
+    async def codes(asks: list[Any]) -> list[str]:
+        answers = await asyncio.gather(*asks, return_exceptions=True)
+        return sorted(
+            answer.code if isinstance(answer, DominusError) else type(answer).__name__ for answer in answers
+        )
+
+    columns = [
+        Column(name="id", type="bigserial", primary_key=True),
+        Column(name="n", type="text", unique=True),
+    ]
+    for turn in range(5):
+        name = f"race{turn}"
+        create = CreateTable(table=name, columns=columns)
+        assert await codes([ddl.create_table(call(f"c{n}"), create) for n in range(8)]) == [
+            "RawJson",
+            *["table_exists"] * 7,
+        ]
+        add = AddColumn(table=name, column="more", type="integer")
+        assert await codes([ddl.add_column(call(f"a{n}"), add) for n in range(8)]) == [
+            "RawJson",
+            *["column_exists"] * 7,
+        ]
+        drop = DropTable(table=name)
+        assert await codes([ddl.drop_table(call(f"d{n}"), drop) for n in range(8)]) == [
+            "RawJson",
+            *["unknown_table"] * 7,
+        ]
+        await call.postgres.system.execute("TRUNCATE dominus.idempotency")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from dominus.contract import ddl as contract
 from dominus.errors import ValidationError
-from dominus.orchestrator.engines.postgres.errors import FAILURES, sqlstate
+from dominus.orchestrator.engines.postgres.errors import FAILURES, attribute, sqlstate
 from dominus.orchestrator.engines.postgres.typing import Connection
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import REMEMBER, as_outcome, exactly_once, remembered
@@ -66,6 +66,21 @@ async def _altering(ctx: Context, catalog: Catalog, schema: str) -> AsyncGenerat
     catalog.forget()
 
 
+async def _in_its_turn(change: Callable[[], Awaitable[RawJson]]) -> RawJson:
+    """Make a change; once more when another made the same thing at that moment.
+
+    PostgreSQL then complains about an index of its own catalog. The second time it sees what is there, and says so.
+    """
+    for _ in range(_RACES):
+        try:
+            return await change()
+        except FAILURES as error:
+            if sqlstate(error) != "23505" or attribute(error, "schema_name") != "pg_catalog":
+                raise
+    return await change()
+
+
+_RACES = 3
 _VERSION = "SELECT to_char(clock_timestamp(), 'YYYYMMDDHH24MISSUS')"
 
 
@@ -117,7 +132,7 @@ async def create_table(ctx: Context, request: contract.CreateTable) -> RawJson:
     if keys:
         parts.append(f"PRIMARY KEY ({', '.join(keys)})")
     statement = f"CREATE TABLE {quote(schema)}.{quote(request.table)} ({', '.join(parts)})"
-    return await exactly_once(ctx, partial(_create, ctx, request, types, statement))
+    return await exactly_once(ctx, partial(_in_its_turn, partial(_create, ctx, request, types, statement)))
 
 
 async def _create(ctx: Context, request: contract.CreateTable, types: list[str], statement: str) -> RawJson:
@@ -139,7 +154,7 @@ async def _create(ctx: Context, request: contract.CreateTable, types: list[str],
 @handlers(contract.DROP_TABLE)
 async def drop_table(ctx: Context, request: contract.DropTable) -> RawJson:
     """Drop a table with its rows; one that others refer to stays."""
-    return await exactly_once(ctx, partial(_drop, ctx, request))
+    return await exactly_once(ctx, partial(_in_its_turn, partial(_drop, ctx, request)))
 
 
 async def _drop(ctx: Context, request: contract.DropTable) -> RawJson:
@@ -155,7 +170,7 @@ async def _drop(ctx: Context, request: contract.DropTable) -> RawJson:
 @handlers(contract.ADD_COLUMN)
 async def add_column(ctx: Context, request: contract.AddColumn) -> RawJson:
     """Add a column to a table."""
-    return await exactly_once(ctx, partial(_add, ctx, request))
+    return await exactly_once(ctx, partial(_in_its_turn, partial(_add, ctx, request)))
 
 
 async def _add(ctx: Context, request: contract.AddColumn) -> RawJson:
