@@ -130,10 +130,23 @@ async def test_what_cannot_be_created_is_a_typed_error(
     assert (await call.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"))[0][0] == 0
 
 
-async def test_a_foreign_type_name_gets_a_suggestion(call: Caller):
+@pytest.mark.parametrize(
+    ("given", "better"),
+    [
+        ("DATETIME", "timestamptz"),
+        ("bigserail", "bigserial"),
+        ("varchr(50)", "varchar(n)"),
+        ("modo[]", "mood"),
+    ],
+)
+async def test_an_unknown_type_gets_a_suggestion_and_the_list(call: Caller, given: str, better: str):
+    await call.sql("CREATE TYPE mood AS ENUM ('sad', 'happy')")
     with pytest.raises(ValidationError) as caught:
-        await ddl.create_table(call(), table("t", {"name": "a", "type": "DATETIME"}))
-    assert caught.value.hint == "did you mean 'timestamptz'?"
+        await ddl.create_table(call(), table("t", {"name": "a", "type": given}))
+    assert caught.value.code == "unknown_type"
+    hint = caught.value.hint or ""
+    assert hint.startswith(f"did you mean {better!r}? types are bigint, bigserial, ")
+    assert hint.endswith("varchar(n), mood")
 
 
 async def test_a_table_that_others_refer_to_stays(call: Caller):

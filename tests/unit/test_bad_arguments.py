@@ -230,3 +230,14 @@ async def test_plain_http_to_another_machine_is_warned_of(
     rig = make_rig(ok({"found": False}), client={"url": "http://127.0.0.1:1"})
     await rig.client.redis.get("k")
     assert "plain http" not in caplog.text
+
+
+async def test_an_unknown_field_gets_the_nearest_and_the_list(make_rig: MakeRig):
+    client = make_rig().client
+    with pytest.raises(ValidationError, match=r"columns\.0\.primary: is not known") as caught:
+        await client.ddl.add_table("t", [{"name": "id", "type": "INT", "primary": True}])
+    fields = "name, type, nullable, primary_key, unique, default, constraints"
+    assert caught.value.hint == f"did you mean 'primary_key'? fields are {fields}"
+    with pytest.raises(ValidationError) as caught:
+        await client.ddl.add_table("t", [{"name": "id", "type": "INT", "zzz": True}])
+    assert caught.value.hint == f"fields are {fields}"

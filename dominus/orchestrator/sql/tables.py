@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from dominus.contract.db import ColumnInfo
+from dominus.contract.suggestion import suggestion
 from dominus.errors import ValidationError
 
-__all__ = ["SYSTEM_SCHEMAS", "Column", "Table", "is_system_schema", "naive_datetime", "quote", "suggestion"]
+__all__ = ["SYSTEM_SCHEMAS", "Column", "Table", "is_system_schema", "naive_datetime", "quote"]
 
 SYSTEM_SCHEMAS = frozenset({"information_schema", "dominus", "dominus_api"})
 
@@ -36,12 +36,6 @@ def quote(name: str) -> str:
 def is_system_schema(name: str) -> bool:
     """Return whether a schema is PostgreSQL's or ours, hence out of users' reach."""
     return name in SYSTEM_SCHEMAS or name.startswith("pg_")
-
-
-def suggestion(name: str, known: Iterable[str]) -> str | None:
-    """Return a hint with the nearest known name."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else None
 
 
 @dataclass(frozen=True)
