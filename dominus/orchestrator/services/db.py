@@ -17,6 +17,7 @@ from dominus.orchestrator.handlers.idempotency import REMEMBER, as_outcome, exac
 from dominus.orchestrator.handlers.registry import Handlers
 from dominus.orchestrator.sql import bulk, keyset
 from dominus.orchestrator.sql import statements as sql
+from dominus.orchestrator.sql.answer_size import MAX_ANSWER_BYTES, is_too_large
 from dominus.orchestrator.sql.blame import explained
 from dominus.orchestrator.sql.catalog import catalog_of
 from dominus.orchestrator.sql.statements import Statement
@@ -91,6 +92,8 @@ async def _run(
             if is_second or not is_stale or not await catalog.has_changed(table):
                 if statement is None or isinstance(error, DominusError):
                     raise
+                if is_too_large(error):
+                    raise _row_too_large() from error
                 raise await explained(postgres.data, table, statement, error) from error
             is_second = True
 
@@ -98,10 +101,18 @@ async def _run(
 def _refuse_too_large(items: bytes | None) -> None:
     if items is None:
         raise ValidationError(
-            f"the rows are more than {sql.MAX_ANSWER_BYTES >> 20} MiB",
+            f"the rows are more than {MAX_ANSWER_BYTES >> 20} MiB",
             code="answer_too_large",
             hint="ask for fewer at once with limit= or page_size=, or for less of each with columns=",
         )
+
+
+def _row_too_large() -> ValidationError:
+    return ValidationError(
+        f"the row is more than {MAX_ANSWER_BYTES >> 20} MiB as it would be stored and returned; it was not stored",
+        code="answer_too_large",
+        hint="db.bulk_insert stores rows without returning them",
+    )
 
 
 @handlers(contract.QUERY)

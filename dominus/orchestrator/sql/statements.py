@@ -14,17 +14,13 @@ from pydantic_core import to_json
 
 from dominus.contract.db import DeleteRequest, InsertRequest, QueryRequest, UpdateRequest
 from dominus.errors import ValidationError
+from dominus.orchestrator.sql.answer_size import BOUNDED, measured, row_or_refusal
 from dominus.orchestrator.sql.filters import condition
 from dominus.orchestrator.sql.parameters import Parameters, Term, as_text, cast_of
 from dominus.orchestrator.sql.tables import Column, Table, quote
 
 __all__ = ["Statement", "delete", "insert", "query", "update"]
 
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""Of rows in one answer; the client reads no more either."""
-ALL_ROWS = "coalesce(json_agg(row_to_json(p.*))::text, '[]')"
-BOUNDED = f"CASE WHEN octet_length(q.j) <= {MAX_ANSWER_BYTES} THEN convert_to(q.j, 'UTF8') END"
-"""NULL when the rows (`q.j`) are too many bytes, which then stay in PostgreSQL."""
 MAX_KEPT_STATEMENTS = 256
 _NESTED: frozenset[object] = frozenset({dict, list})
 
@@ -119,6 +115,8 @@ def _build_query(table: Table, request: QueryRequest) -> Statement:
     limit = f"{parameters.add(request.limit)}::int8"
     offset = f"{parameters.add(request.offset)}::int8"
     selected, types = table.select_list(request.columns)
+    rows = f"SELECT {selected} FROM {source}{order_by(table, request)} LIMIT {limit} OFFSET {offset}"
+    answer = measured(table, request.columns, rows)
     if request.count:
         total = (
             f"CASE WHEN count(*) < {limit} AND (count(*) > 0 OR {offset} = 0) THEN {offset} + count(*)"
@@ -127,8 +125,8 @@ def _build_query(table: Table, request: QueryRequest) -> Statement:
     else:
         total = "NULL::int8"
     sql = (
-        f"SELECT {BOUNDED}, q.total FROM (SELECT {ALL_ROWS} AS j, {total} AS total FROM"
-        f" (SELECT {selected} FROM {source}{order_by(table, request)} LIMIT {limit} OFFSET {offset}) AS p) AS q"
+        f"SELECT {BOUNDED}, q.total FROM (SELECT {answer.rows} AS j, {answer.size} AS size, {total} AS total"
+        f" FROM {answer.source}) AS q"
     )
     return Statement(sql, parameters.values, types, parameters.terms, table.is_inert)
 
@@ -169,7 +167,7 @@ def insert(table: Table, request: InsertRequest, key: Key) -> Statement:
                 "on_conflict needs the columns of the conflict in the row", code="invalid_conflict"
             )
         ctes = [f"written AS ({target} DEFAULT VALUES RETURNING {selected})"]
-        found = "SELECT row_to_json(w.*)::text AS j FROM written AS w"
+        found = f"SELECT {row_or_refusal(table, 'w')} AS j FROM written AS w"
     else:
         names = ", ".join(quote(column.name) for column in columns)
         document = parameters.add(_document(request.data))
@@ -177,13 +175,13 @@ def insert(table: Table, request: InsertRequest, key: Key) -> Statement:
         given = f"SELECT * FROM json_to_record({document}::text::json) AS g ({record_definition(columns)})"
         source = f"SELECT {names} FROM given{_on_conflict(request, conflict)}"
         ctes = [f"given AS ({given})", f"written AS ({target} ({names}) {source} RETURNING {selected})"]
-        found = "SELECT row_to_json(w.*)::text AS j FROM written AS w"
+        found = f"SELECT {row_or_refusal(table, 'w')} AS j FROM written AS w"
         if request.on_conflict == "ignore":
             same = " AND ".join(
                 f"t.{quote(name)} {table.column(name).sign('=')} given.{quote(name)}" for name in conflict
             )
             found += (
-                f" UNION ALL SELECT row_to_json(e.*)::text FROM (SELECT {selected} FROM {table.sql} AS t"
+                f" UNION ALL SELECT {row_or_refusal(table, 'e')} FROM (SELECT {selected} FROM {table.sql} AS t"
                 f" JOIN given ON {same}) AS e WHERE NOT EXISTS (SELECT FROM written)"
             )
     ctes.append(f"answer AS MATERIALIZED ({found})")
