@@ -243,7 +243,7 @@ INSERT = db.write(
     Row,
     "Store a row.",
     path="data/{schema}/{table}/insert",
-    errors=(*TABLE, *STORED, "invalid_conflict", "no_unique_index"),
+    errors=(*TABLE, *STORED, "invalid_conflict", "no_unique_index", "answer_too_large"),
 )
 UPDATE = db.write(
     "update",
