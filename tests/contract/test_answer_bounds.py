@@ -47,8 +47,8 @@ async def refused(ask: Any) -> ValidationError:
 async def wide(call: Caller) -> Caller:
     """Rows of 32 MB as JSON, 3 GB in all, which PostgreSQL keeps compressed."""
     await call.sql("CREATE TABLE wide (id integer PRIMARY KEY, body text, doc jsonb, raw bytea)")
-    await call.postgres.system.execute("INSERT INTO public.wide (id, body) VALUES (0, repeat('x', 33554432))")
-    await call.postgres.system.execute(
+    await call.sql("INSERT INTO public.wide (id, body) VALUES (0, repeat('x', 33554432))")
+    await call.sql(
         "INSERT INTO public.wide (id, body) SELECT n, body FROM public.wide, generate_series(1, 95) AS n"
     )
     return call
@@ -78,8 +78,8 @@ async def test_what_is_small_as_it_is_kept_is_measured_as_it_is_written(
     call: Caller, column: str, value: str
 ) -> None:
     await call.sql("CREATE TABLE wide (id integer PRIMARY KEY, doc jsonb, raw bytea)")
-    await call.postgres.system.execute(f"INSERT INTO public.wide (id, {column}) VALUES (0, {value})")
-    await call.postgres.system.execute(
+    await call.sql(f"INSERT INTO public.wide (id, {column}) VALUES (0, {value})")
+    await call.sql(
         f"INSERT INTO public.wide (id, {column}) SELECT n, {column} FROM public.wide, generate_series(1, 2) AS n"
     )
     await refused(db.query(call(), QueryRequest(table="wide")))
@@ -92,7 +92,7 @@ async def test_an_insert_whose_row_is_too_large_to_return_stores_nothing(call: C
     error = await refused(db.insert(call("key"), request))
     assert "was not stored" in error.message
     assert (await call.sql("SELECT count(*) FROM wide"))[0][0] == 0
-    await call.postgres.system.execute("INSERT INTO public.wide VALUES (1)")
+    await call.sql("INSERT INTO public.wide VALUES (1)")
     ignored = InsertRequest(table="wide", data={"id": 1}, on_conflict="ignore")
     await refused(db.insert(call(), ignored))
     small = InsertRequest(table="wide", data={"id": 2, "body": "x"})

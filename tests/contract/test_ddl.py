@@ -259,18 +259,17 @@ async def test_many_at_once_with_the_same_change_get_one_success_and_one_kind_of
     for turn in range(5):
         name = f"race{turn}"
         create = CreateTable(table=name, columns=columns)
-        assert await codes([ddl.create_table(call(f"c{n}"), create) for n in range(8)]) == [
+        assert await codes([ddl.create_table(call(f"c{turn}.{n}"), create) for n in range(8)]) == [
             "RawJson",
             *["table_exists"] * 7,
         ]
         add = AddColumn(table=name, column="more", type="integer")
-        assert await codes([ddl.add_column(call(f"a{n}"), add) for n in range(8)]) == [
+        assert await codes([ddl.add_column(call(f"a{turn}.{n}"), add) for n in range(8)]) == [
             "RawJson",
             *["column_exists"] * 7,
         ]
         drop = DropTable(table=name)
-        assert await codes([ddl.drop_table(call(f"d{n}"), drop) for n in range(8)]) == [
+        assert await codes([ddl.drop_table(call(f"d{turn}.{n}"), drop) for n in range(8)]) == [
             "RawJson",
             *["unknown_table"] * 7,
         ]
-        await call.postgres.system.execute("TRUNCATE dominus.idempotency")
