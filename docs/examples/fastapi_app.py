@@ -1,7 +1,7 @@
 """A web service on Dominus. Set DOMINUS_URL and DOMINUS_TOKEN, then: uvicorn fastapi_app:app"""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
@@ -34,7 +34,7 @@ class Order(NewOrder):
 
 
 @contextlib.asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
     # Another worker, or an earlier start, may have made it.
     with contextlib.suppress(ConflictError):
         await dominus.ddl.add_table(

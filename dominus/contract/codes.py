@@ -41,7 +41,15 @@ STORED = (
     "too_large",
 )
 """What stores rows: the constraints of their table."""
-SHAPED = ("invalid_name", "invalid_sql", "unknown_type", "unknown_schema", "insufficient_privilege")
+SHAPED = (
+    "invalid_name",
+    "invalid_sql",
+    "invalid_statement",
+    "invalid_value",
+    "unknown_type",
+    "unknown_schema",
+    "insufficient_privilege",
+)
 """What changes the shape of a table."""
 CACHED = ("wrong_type",)
 """What reads or writes an entry of one kind."""

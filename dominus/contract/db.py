@@ -14,6 +14,9 @@ from dominus.contract.request import Empty, Example, Identifier, Omit, Request, 
 MAX_LIMIT = 10_000
 """Rows of one page: about 10 MB at 1 kB a row. `db.iterate` reads any number."""
 
+NAIVE_KEY = "dominus:naive"
+"""In a row of a stream, what `naive` is in a request: no column is called so."""
+
 Row = dict[str, Any]
 Text = Annotated[str, StringConstraints(max_length=1000)]
 Filters = dict[str, Any]
@@ -100,6 +103,16 @@ class Access(TableRequest):
     actor: Omit[Text]
 
 
+class Values(Access):
+    """Holds values for columns, or to compare columns with.
+
+    `naive` names the columns whose values were datetimes without a time zone. They travel as text without an offset,
+    which a `timestamptz` column would take for UTC: it refuses the columns that are named here.
+    """
+
+    naive: Omit[Annotated[list[Identifier], Field(max_length=1600)]]
+
+
 class TablesRequest(Request):
     """Names a schema."""
 
@@ -108,7 +121,7 @@ class TablesRequest(Request):
     schema_: Annotated[Identifier, Field(alias="schema")] = "public"
 
 
-class QueryRequest(Access):
+class QueryRequest(Values):
     """Which rows, in which order."""
 
     example: ClassVar[Example] = {
@@ -128,7 +141,7 @@ class QueryRequest(Access):
     count: Annotated[bool, Field(exclude_if=lambda count: count is True)] = True
 
 
-class PageRequest(Access):
+class PageRequest(Values):
     """The rows after `cursor`, in the order of the key."""
 
     example: ClassVar[Example] = {**TableRequest.example, "page_size": 500}
@@ -141,7 +154,7 @@ class PageRequest(Access):
     cursor: Omit[Annotated[str, StringConstraints(max_length=8192)]]
 
 
-class InsertRequest(Access):
+class InsertRequest(Values):
     """One row. On a conflict in `conflict_columns` (default: the primary key): keep or overwrite."""
 
     example: ClassVar[Example] = {
@@ -154,7 +167,7 @@ class InsertRequest(Access):
     conflict_columns: Omit[Annotated[list[Identifier], Field(min_length=1, max_length=32)]]
 
 
-class UpdateRequest(Access):
+class UpdateRequest(Values):
     """New values for the rows that match; all rows only when said so."""
 
     example: ClassVar[Example] = {**TableRequest.example, "data": {"customer": "anne"}, "filters": {"id": 1}}
@@ -164,7 +177,7 @@ class UpdateRequest(Access):
     all_rows: Annotated[bool, Field(exclude_if=lambda everything: not everything)] = False
 
 
-class DeleteRequest(Access):
+class DeleteRequest(Values):
     """The rows that match; all rows only when said so."""
 
     example: ClassVar[Example] = {**TableRequest.example, "filters": {"id": {"gt": 1}}}
@@ -230,7 +243,7 @@ INSERT = db.write(
     Row,
     "Store a row.",
     path="data/{schema}/{table}/insert",
-    errors=(*TABLE, *STORED, "invalid_conflict", "no_unique_index"),
+    errors=(*TABLE, *STORED, "invalid_conflict", "no_unique_index", "answer_too_large"),
 )
 UPDATE = db.write(
     "update",

@@ -103,7 +103,7 @@ CREATE_TABLE = ddl.write(
     TableChanged,
     "Create a table.",
     path="schema/create-table",
-    errors=(*SHAPED, "table_exists"),
+    errors=(*SHAPED, "table_exists", "object_exists"),
 )
 DROP_TABLE = ddl.write(
     "drop_table",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_args
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from dominus.contract.suggestion import suggestion
 from dominus.errors import ValidationError
 
 __all__ = ["Empty", "Example", "Identifier", "Omit", "Request", "is_none", "plain_text"]
@@ -87,14 +88,38 @@ def _plain_words(message: str) -> str:
 
 def _as_validation_error(model: type[BaseModel], error: pydantic.ValidationError) -> ValidationError:
     details: list[dict[str, str]] = []
+    hint: str | None = None
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         head, *rest = item["loc"] or ("request",)
         known = model.model_fields.get(str(head))
         name = (known.title or known.alias if known else None) or str(head)
         where = ".".join([name, *(str(part) for part in rest)])
         details.append({"field": where, "message": _plain_words(item["msg"])})
+        if item["type"] == "extra_forbidden" and hint is None:
+            hint = suggestion(
+                str(item["loc"][-1]), _known_fields(model, item["loc"][:-1]), lists="fields are"
+            )
     said = "; ".join(f"{item['field']}: {item['message']}" for item in details[:5])
-    return ValidationError(said, details=details)
+    return ValidationError(said, details=details, hint=hint)
+
+
+def _known_fields(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Return the fields of the model at a place of a request, as they are called on the wire."""
+    for part in path:
+        if isinstance(part, str):
+            names = {info.alias or name: info for name, info in model.model_fields.items()}
+            info = names.get(part) or model.model_fields.get(part)
+            inner = _model_in(info.annotation) if info else None
+            if inner is None:
+                return []
+            model = inner
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation if issubclass(annotation, BaseModel) else None
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
 
 
 class Empty(Request):

@@ -2,6 +2,8 @@ r"""How Python values become JSON, and which types an answer's column hints brin
 
 What JSON has no word for travels as text: Decimal and UUID as themselves, times in ISO 8601, bytes as
 `\x` and hex (PostgreSQL's own form). Everything else that is not JSON is refused before it is sent.
+A datetime without a time zone says no moment, so it is refused too, but for a row: its column may be a
+`timestamp`, which has none either. Who writes the row learns of it, and tells the server, which knows the columns.
 """
 
 from __future__ import annotations
@@ -19,18 +21,27 @@ from pydantic import BaseModel
 
 from dominus.errors import ValidationError
 
-__all__ = ["restore_rows", "wire_value"]
+__all__ = ["RowForm", "record_fields", "restore_rows", "wire_value"]
 
 MAX_DEPTH = 100
 _BYTES: Any = (bytes, bytearray, memoryview)
 _PLAIN: frozenset[type] = frozenset({str, int, bool, type(None)})
 
 
-def wire_value(value: Any, at: str = "value", *, allow_bytes: bool = False, depth: int = 0) -> Any:
-    """Return `value` as JSON types. `at` names it in errors.
+@dataclasses.dataclass(slots=True)
+class RowForm:
+    """Asks for the form that rows and filters have: bytes may be in them, and models give the fields that were set."""
+
+    naive_count: int = 0
+    """How many datetimes without a time zone were written."""
+
+
+def wire_value(value: Any, at: str = "value", *, row: RowForm | None = None, depth: int = 0) -> Any:
+    """Return `value` as JSON types. `at` names it in errors; `row` takes what only rows may hold.
 
     Raises:
-        ValidationError: it holds NaN, an infinity, a naive datetime, itself, or a type without a JSON form.
+        ValidationError: it holds NaN, an infinity, itself, a type without a JSON form or, outside of a row, bytes
+            or a datetime without a time zone.
     """
     kind = cast("type[object]", type(value))
     if kind in _PLAIN:
@@ -42,17 +53,16 @@ def wire_value(value: Any, at: str = "value", *, allow_bytes: bool = False, dept
     if depth > MAX_DEPTH:
         raise ValidationError(f"{at}: nested more than {MAX_DEPTH} deep, or it contains itself")
     if isinstance(value, Mapping):
-        return _wire_mapping(cast("Mapping[Any, Any]", value), at, allow_bytes, depth)
+        return _wire_mapping(cast("Mapping[Any, Any]", value), at, row, depth)
     if isinstance(value, (list, tuple, set, frozenset)):
         items = cast("Sequence[Any]", value)
         return [
-            wire_value(item, f"{at}[{index}]", allow_bytes=allow_bytes, depth=depth + 1)
-            for index, item in enumerate(items)
+            wire_value(item, f"{at}[{index}]", row=row, depth=depth + 1) for index, item in enumerate(items)
         ]
-    return _wire_scalar(value, at, allow_bytes, depth)
+    return _wire_scalar(value, at, row, depth)
 
 
-def _wire_mapping(value: Mapping[Any, Any], at: str, allow_bytes: bool, depth: int) -> dict[str, Any]:
+def _wire_mapping(value: Mapping[Any, Any], at: str, row: RowForm | None, depth: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, item in value.items():
         if not isinstance(key, str):
@@ -61,26 +71,40 @@ def _wire_mapping(value: Mapping[Any, Any], at: str, allow_bytes: bool, depth: i
         if type(item) in _PLAIN:
             found[key] = item
         else:
-            found[key] = wire_value(item, f"{at}.{key}", allow_bytes=allow_bytes, depth=depth + 1)
+            found[key] = wire_value(item, f"{at}.{key}", row=row, depth=depth + 1)
     return found
 
 
-def _wire_scalar(value: Any, at: str, allow_bytes: bool, depth: int) -> Any:
+def _wire_scalar(value: Any, at: str, row: RowForm | None, depth: int) -> Any:
     if isinstance(value, (enum.Enum, BaseModel)) or _is_record(value):
-        return wire_value(_content(value, at), at, allow_bytes=allow_bytes, depth=depth + 1)
-    if isinstance(value, _BYTES) and not allow_bytes:
+        content = record_fields(value, at, only_set=row is not None)
+        return wire_value(content, at, row=row, depth=depth + 1)
+    if isinstance(value, _BYTES) and row is None:
         raise ValidationError(f"{at}: bytes are not JSON", hint="decode them, or encode them as base64 text")
+    if row is not None and isinstance(value, dt.datetime) and value.tzinfo is None:
+        row.naive_count += 1
+        return value.isoformat()
     for kind, write in _WRITERS:
         if isinstance(value, kind):
             return write(value, at)
     raise ValidationError(f"{at}: {type(value).__name__} has no JSON form")
 
 
-def _content(value: Any, at: str) -> Any:
+def record_fields(value: Any, at: str, *, only_set: bool) -> Any:
+    """Return what an enum, a pydantic model or a dataclass holds; anything else as it is.
+
+    Args:
+        value: anything.
+        at: names it in errors.
+        only_set: leave out the fields of a model, and of the models in it, that nobody gave a value. A dataclass
+            does not know which those are: it gives all its fields.
+    """
     if isinstance(value, enum.Enum):
         return value.value
     try:
-        return value.model_dump() if isinstance(value, BaseModel) else dataclasses.asdict(value)
+        if isinstance(value, BaseModel):
+            return value.model_dump(exclude_unset=only_set)
+        return dataclasses.asdict(value) if _is_record(value) else value
     except (ValueError, RecursionError):
         raise ValidationError(
             f"{at}: {type(value).__name__} is nested too deep, or it contains itself"

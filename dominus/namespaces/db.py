@@ -14,13 +14,21 @@ from dominus.contract.request import Empty
 from dominus.errors import ValidationError
 from dominus.hints import iterator
 from dominus.namespaces.base import Namespace, as_list
-from dominus.namespaces.rows import RowSource, as_models, check_model, filters_of, lines_of, row_of
+from dominus.namespaces.rows import (
+    Filters,
+    RowLike,
+    RowSource,
+    as_models,
+    check_model,
+    filters_of,
+    lines_of,
+    row_of,
+)
 
 __all__ = ["Db", "QueryRows"]
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 T = TypeVar("T")
-Filters = Mapping[str, Any]
 SortOrder = str | Sequence[str]
 
 
@@ -38,7 +46,8 @@ class Db(Namespace):
     (IS NULL), a list (any of), or a dict of operators: `eq`, `ne`, `gt`, `gte`, `lt`, `lte`, `like`, `ilike`,
     `contains` (part of a text, element of an array, part of a jsonb), `is_null` (bool), `between` ([low, high],
     both included), `in`, `not_in`. Groups are `{"or": [{...}, {...}]}`, `{"and": [...]}` and `{"not": {...}}`.
-    `ne`, `not_in` and `not` also find rows with NULL. At most 500 terms, 8 levels deep.
+    `ne`, `not_in` and `not` also find rows with NULL. At most 500 terms, 8 levels deep. A pydantic model is a filter
+    too: its fields that were set.
 
     For joins, transactions over several statements and any other SQL there are native sessions:
     `dominus.sessions.postgres()`.
@@ -192,10 +201,11 @@ class Db(Namespace):
             ```
         """
         check_model(model)
+        naive: set[str] = set()
         request = contract.QueryRequest(
             schema_=_schema(schema),
             table=table,
-            filters=filters_of(filters),
+            filters=filters_of(filters, naive),
             sort_by=_names(sort_by, "sort_by"),
             sort_order=sort_order if isinstance(sort_order, str) else as_list(sort_order, "sort_order"),
             limit=limit,
@@ -204,6 +214,7 @@ class Db(Namespace):
             actor=actor,
             columns=None if columns is None else as_list(columns, "columns"),
             count=total,
+            naive=sorted(naive) or None,
         )
         found = await self._call(contract.QUERY, request, timeout=timeout)
         rows = found["items"]
@@ -255,15 +266,17 @@ class Db(Namespace):
             ```
         """
         names = _names(by, "by")
+        naive: set[str] = set()
         request = contract.PageRequest(
             schema_=_schema(schema),
             table=table,
-            filters=filters_of(filters),
+            filters=filters_of(filters, naive),
             by=[names] if isinstance(names, str) else names,
             descending=descending,
             columns=None if columns is None else as_list(columns, "columns"),
             page_size=page_size,
             cursor=cursor,
+            naive=sorted(naive) or None,
             reason=reason or None,
             actor=actor,
         )
@@ -368,7 +381,7 @@ class Db(Namespace):
     async def insert(
         self,
         table: str,
-        data: Mapping[str, Any] | pydantic.BaseModel,
+        data: RowLike,
         schema: str = "public",
         reason: str | None = None,
         actor: str | None = None,
@@ -381,7 +394,10 @@ class Db(Namespace):
 
         Args:
             table: a table.
-            data: column to value; datetimes carry a time zone, Decimal, UUID and bytes survive the round trip.
+            data: column to value; or a pydantic model, of which the fields that were set are sent, so that the others
+                get their columns' defaults; or a dataclass, all of it. Decimal, UUID and bytes survive the round
+                trip. A `timestamptz` column takes datetimes with a time zone only, a `timestamp` takes both and
+                gives datetimes without one.
             schema: where the table is.
             reason: why, for secure tables.
             actor: who, for secure tables.
@@ -401,12 +417,14 @@ class Db(Namespace):
             ```
         """
         names = _names(conflict_columns, "conflict_columns")
+        naive: set[str] = set()
         request = contract.InsertRequest(
             schema_=schema,
             table=table,
-            data=row_of(data, "data"),
+            data=row_of(data, "data", naive),
             on_conflict=on_conflict,
             conflict_columns=[names] if isinstance(names, str) else names,
+            naive=sorted(naive) or None,
             reason=reason or None,
             actor=actor,
         )
@@ -415,7 +433,7 @@ class Db(Namespace):
     async def update(
         self,
         table: str,
-        data: Mapping[str, Any],
+        data: RowLike,
         filters: Filters | None = None,
         schema: str = "public",
         reason: str | None = None,
@@ -428,7 +446,8 @@ class Db(Namespace):
 
         Args:
             table: a table.
-            data: column to new value, at least one.
+            data: column to new value, at least one; of a pydantic model the fields that were set, of a dataclass all
+                (see `insert`).
             filters: `{column: value}`, as for `query`.
             schema: where the table is.
             reason: why, for secure tables.
@@ -446,13 +465,16 @@ class Db(Namespace):
             print(done["affected_rows"])
             ```
         """
-        _refuse_all(filters, all_rows, contract.UPDATE.name)
+        naive: set[str] = set()
+        chosen = filters_of(filters, naive)
+        _refuse_all(chosen, all_rows, contract.UPDATE.name)
         request = contract.UpdateRequest(
             schema_=schema,
             table=table,
-            data=row_of(data, "data"),
-            filters=filters_of(filters),
+            data=row_of(data, "data", naive),
+            filters=chosen,
             all_rows=all_rows,
+            naive=sorted(naive) or None,
             reason=reason or None,
             actor=actor,
         )
@@ -489,12 +511,15 @@ class Db(Namespace):
             await dominus.db.delete("orders", filters={"status": "cancelled"})
             ```
         """
-        _refuse_all(filters, all_rows, contract.DELETE.name)
+        naive: set[str] = set()
+        chosen = filters_of(filters, naive)
+        _refuse_all(chosen, all_rows, contract.DELETE.name)
         request = contract.DeleteRequest(
             schema_=schema,
             table=table,
-            filters=filters_of(filters),
+            filters=chosen,
             all_rows=all_rows,
+            naive=sorted(naive) or None,
             reason=reason or None,
             actor=actor,
         )
@@ -514,18 +539,18 @@ class Db(Namespace):
 
         Args:
             table: a table.
-            rows: dicts; a list, any iterable or an asynchronous iterator, which is streamed. Rows may name different
-                columns: what a row leaves out gets its default. A list is sent again after a lost connection, an
-                iterator is not.
+            rows: dicts, pydantic models or dataclasses, as for `insert`; a list, any iterable or an asynchronous
+                iterator, which is streamed. Rows may name different columns: what a row leaves out gets its default.
+                A list is sent again after a lost connection, an iterator is not.
             schema: where the table is.
             reason: why, for secure tables.
             actor: who, for secure tables.
             timeout: seconds for the whole call; 300 without it, since it may carry millions of rows.
 
         Raises:
-            ValidationError: a row is wrong; the message names its line where it is no JSON object, else the column
-                or the value. Nothing was stored.
-            ConflictError: a unique value is there already. Nothing was stored.
+            ValidationError: a row is wrong; `details` has its `line`, from 1, and its `column`. Nothing was stored.
+            ConflictError: a unique value is there already, or a referenced row is missing; `details` as above.
+                Nothing was stored.
 
         Example:
             ```python
@@ -556,7 +581,7 @@ def _names(value: str | Sequence[str] | None, parameter: str) -> str | list[str]
     return value if value is None or isinstance(value, str) else as_list(value, parameter)
 
 
-def _refuse_all(filters: Filters | None, all_rows: bool, endpoint: str) -> None:
+def _refuse_all(filters: Row | None, all_rows: bool, endpoint: str) -> None:
     if not filters and not all_rows:
         raise ValidationError(
             "filters: without any, all rows would be meant",

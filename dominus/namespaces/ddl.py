@@ -11,8 +11,8 @@ from dominus.namespaces.base import Namespace, as_list
 
 __all__ = ["Ddl"]
 
-Columns = Sequence[contract.ColumnSpec] | Sequence[Mapping[str, Any]]
-"""The second form is what a type checker makes of a list that stands in a variable."""
+Columns = Sequence[contract.ColumnSpec | Mapping[str, Any]]
+"""A mapping is what a type checker makes of the dicts of a list that stands in a variable."""
 
 
 class Ddl(Namespace):

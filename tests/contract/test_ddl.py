@@ -130,10 +130,23 @@ async def test_what_cannot_be_created_is_a_typed_error(
     assert (await call.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"))[0][0] == 0
 
 
-async def test_a_foreign_type_name_gets_a_suggestion(call: Caller):
+@pytest.mark.parametrize(
+    ("given", "better"),
+    [
+        ("DATETIME", "timestamptz"),
+        ("bigserail", "bigserial"),
+        ("varchr(50)", "varchar(n)"),
+        ("modo[]", "mood"),
+    ],
+)
+async def test_an_unknown_type_gets_a_suggestion_and_the_list(call: Caller, given: str, better: str):
+    await call.sql("CREATE TYPE mood AS ENUM ('sad', 'happy')")
     with pytest.raises(ValidationError) as caught:
-        await ddl.create_table(call(), table("t", {"name": "a", "type": "DATETIME"}))
-    assert caught.value.hint == "did you mean 'timestamptz'?"
+        await ddl.create_table(call(), table("t", {"name": "a", "type": given}))
+    assert caught.value.code == "unknown_type"
+    hint = caught.value.hint or ""
+    assert hint.startswith(f"did you mean {better!r}? types are bigint, bigserial, ")
+    assert hint.endswith("varchar(n), mood")
 
 
 async def test_a_table_that_others_refer_to_stays(call: Caller):
@@ -230,3 +243,33 @@ async def test_a_default_without_its_quotes_is_told_how_to_write_it(call: Caller
         )
     )
     assert made["created"]
+
+
+async def test_many_at_once_with_the_same_change_get_one_success_and_one_kind_of_refusal(call: Caller):
+    async def codes(asks: list[Any]) -> list[str]:
+        answers = await asyncio.gather(*asks, return_exceptions=True)
+        return sorted(
+            answer.code if isinstance(answer, DominusError) else type(answer).__name__ for answer in answers
+        )
+
+    columns = [
+        Column(name="id", type="bigserial", primary_key=True),
+        Column(name="n", type="text", unique=True),
+    ]
+    for turn in range(5):
+        name = f"race{turn}"
+        create = CreateTable(table=name, columns=columns)
+        assert await codes([ddl.create_table(call(f"c{turn}.{n}"), create) for n in range(8)]) == [
+            "RawJson",
+            *["table_exists"] * 7,
+        ]
+        add = AddColumn(table=name, column="more", type="integer")
+        assert await codes([ddl.add_column(call(f"a{turn}.{n}"), add) for n in range(8)]) == [
+            "RawJson",
+            *["column_exists"] * 7,
+        ]
+        drop = DropTable(table=name)
+        assert await codes([ddl.drop_table(call(f"d{turn}.{n}"), drop) for n in range(8)]) == [
+            "RawJson",
+            *["unknown_table"] * 7,
+        ]

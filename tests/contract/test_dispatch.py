@@ -431,3 +431,12 @@ async def test_metrics_are_open_where_the_settings_say_so(make_server: MakeServe
 async def test_a_stream_is_refused_where_none_is_taken(server: Server) -> None:
     reply = await server("POST", SET, b"{}\n{}\n", kind=LINES)
     assert (reply.status, reply.code) == (400, "bad_stream")
+
+
+async def test_an_unknown_field_of_a_request_gets_the_nearest_and_the_list(server: Server) -> None:
+    reply = await server("POST", "/api/scribe/data/public/t/query", {"filter": {"a": 1}})
+    assert reply.status == 400
+    assert reply.document["error"] == "filter: is not known"
+    assert reply.document["hint"].startswith("did you mean 'filters'? fields are schema, table, ")
+    reply = await server("POST", "/api/smith/schema/create-table", {"table": "t", "columns": [{"nam": "a"}]})
+    assert reply.document["hint"].startswith("did you mean 'name'? fields are name, type, ")

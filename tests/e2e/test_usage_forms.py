@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import pydantic
 import pytest
 import pytest_asyncio
 
@@ -343,3 +344,74 @@ async def test_rows_survive_the_round_trip_of_their_python_types(name: str) -> N
     assert await dominus.db.insert(name, given) == given
     found = await dominus.db.query(name, filters={"id": [number], "day": given["day"], "raw": given["raw"]})
     assert found["rows"] == [given]
+
+
+NAIVE = dt.datetime(2026, 1, 2, 3, 4, 5, 678901)  # noqa: DTZ001
+
+
+@pytest_asyncio.fixture
+async def times(name: str) -> str:
+    """A table with a time of each kind."""
+    kinds = {"id": "BIGINT", "local": "TIMESTAMP", "at": "TIMESTAMPTZ", "days": "TIMESTAMP[]", "doc": "JSONB"}
+    await dominus.ddl.add_table(name, [{"name": column, "type": kind} for column, kind in kinds.items()])
+    return name
+
+
+async def test_a_timestamp_takes_the_naive_datetimes_that_it_gives(times: str) -> None:
+    row = {"id": 1, "local": NAIVE, "at": NAIVE.replace(tzinfo=dt.UTC), "days": [NAIVE], "doc": {"at": NAIVE}}
+    kept = {**row, "doc": {"at": "2026-01-02T03:04:05.678901"}}
+    assert await dominus.db.insert(times, row) == kept
+    await dominus.db.bulk_insert(times, [{**row, "id": 2}])
+    later = {"local": NAIVE + dt.timedelta(1)}
+    assert (await dominus.db.update(times, later, filters={"local": NAIVE}))["affected_rows"] == 2
+    found = await dominus.db.query(times, filters={"local": {"gt": NAIVE}}, sort_by="id")
+    assert found["rows"] == [{**kept, **later}, {**kept, **later, "id": 2}]
+
+
+async def test_a_timestamptz_refuses_naive_datetimes_and_takes_text_as_before(times: str) -> None:
+    wrong: list[Any] = [
+        dominus.db.insert(times, {"at": NAIVE}),
+        dominus.db.update(times, {"at": NAIVE}, all_rows=True),
+        dominus.db.query(times, filters={"at": {"gte": NAIVE}}),
+        dominus.db.page(times, filters={"or": [{"at": [NAIVE]}, {"id": 1}]}, by="id"),
+        dominus.db.delete(times, filters={"not": {"at": NAIVE}}),
+        dominus.db.bulk_insert(times, [{"id": 1}, {"local": NAIVE}, {"id": 2, "at": NAIVE, "local": NAIVE}]),
+    ]
+    for ask in wrong:
+        with pytest.raises(ValidationError, match="column 'at': the datetime has no time zone") as caught:
+            await ask
+        assert (caught.value.status_code, caught.value.details["column"]) == (400, "at")
+        assert "timezone.utc" in (caught.value.hint or "")
+    assert caught.value.details["line"] == 3
+    assert (await dominus.db.query(times))["total"] == 0
+    text = await dominus.db.insert(times, {"at": "2026-01-02T03:04:05", "local": NAIVE})
+    assert text["at"] == dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+
+
+class Person(pydantic.BaseModel):
+    id: int | None = None
+    name: str
+    tags: list[str] = []
+
+
+async def test_the_unset_fields_of_a_model_leave_columns_as_they_are(name: str) -> None:
+    await dominus.ddl.add_table(
+        name,
+        [
+            {"name": "id", "type": "BIGSERIAL", "primary_key": True},
+            {"name": "name", "type": "TEXT"},
+            {"name": "tags", "type": "TEXT[]", "default": "'{new}'"},
+        ],
+    )
+    stored = await dominus.db.insert(name, Person(name="Ada"))
+    assert stored == {"id": 1, "name": "Ada", "tags": ["new"]}
+    await dominus.db.update(name, {"tags": ["vip"]}, filters={"id": 1})
+    await dominus.db.update(name, Person(name="Ada L."), filters={"id": 1})
+    await dominus.db.bulk_insert(name, [Person(name="Bob"), Person(name="Cy", tags=[])])
+    found = await dominus.db.query(name, sort_by="id", model=Person)
+    assert [(row.name, row.tags) for row in found["rows"]] == [
+        ("Ada L.", ["vip"]),
+        ("Bob", ["new"]),
+        ("Cy", []),
+    ]
+    assert (await dominus.db.query(name, filters=Person(name="Bob")))["total"] == 1

@@ -83,17 +83,18 @@ def test_a_lost_connection_is_a_503_that_may_be_tried_again(raised: BaseExceptio
     assert error.retryable
 
 
-def test_the_column_is_named_where_its_text_is_quoted():
+def test_a_column_and_a_line_are_named_once():
     failure = postgres_error("22P02", 'invalid input syntax for type integer: "abc"')
-    error = from_postgres(failure, [("name", "x"), ("age", ["1", "abc"])])
-    assert error.message == "column 'age': invalid input syntax for type integer: \"abc\""
-    assert error.details["column"] == "age"
+    error = from_postgres(failure, columns=["age"], line=3)
+    assert error.message == "line 3, column 'age': invalid input syntax for type integer: \"abc\""
+    assert (error.details["column"], error.details["line"]) == ("age", 3)
+    absent = postgres_error("23502", 'null value in column "age" violates', column_name="age")
+    assert from_postgres(absent).message == 'null value in column "age" violates'
 
 
-def test_a_nul_character_is_blamed_on_its_column():
-    error = from_postgres(postgres_error("22021", "invalid byte sequence"), [("a", "x"), ("b", "x\0")])
-    assert "'b'" in error.message
-    assert "NUL" in (error.hint or "")
+def test_an_index_over_an_expression_names_no_columns():
+    failure = postgres_error("23505", "duplicate", detail="Key (lower(email))=(x) already exists.")
+    assert "columns" not in from_postgres(failure).details
 
 
 def test_values_of_other_rows_do_not_get_out():
@@ -109,6 +110,7 @@ def test_values_of_other_rows_do_not_get_out():
         "sqlstate": "23505",
         "constraint": "users_email_key",
         "table": "users",
+        "column": "email",
         "columns": ["email"],
     }
     failing = postgres_error("23514", "violates check", detail="Failing row contains (1, hidden).")

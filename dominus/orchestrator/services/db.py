@@ -9,7 +9,7 @@ from pydantic_core import to_json
 
 from dominus.contract import db as contract
 from dominus.contract.request import Empty
-from dominus.errors import ConflictError, ValidationError
+from dominus.errors import ConflictError, DominusError, ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres, is_stale_catalog
 from dominus.orchestrator.engines.postgres.typing import Record
 from dominus.orchestrator.handlers.context import Context, RawJson
@@ -17,6 +17,8 @@ from dominus.orchestrator.handlers.idempotency import REMEMBER, as_outcome, exac
 from dominus.orchestrator.handlers.registry import Handlers
 from dominus.orchestrator.sql import bulk, keyset
 from dominus.orchestrator.sql import statements as sql
+from dominus.orchestrator.sql.answer_size import MAX_ANSWER_BYTES, is_too_large
+from dominus.orchestrator.sql.blame import explained
 from dominus.orchestrator.sql.catalog import catalog_of
 from dominus.orchestrator.sql.statements import Statement
 from dominus.orchestrator.sql.tables import Table
@@ -71,7 +73,7 @@ async def columns(ctx: Context, request: contract.TableRequest) -> contract.Colu
 
 
 async def _run(
-    ctx: Context, request: contract.TableRequest, build: Callable[[Table], Statement]
+    ctx: Context, request: contract.Values, build: Callable[[Table], Statement]
 ) -> tuple[Record | None, Statement]:
     """Build a statement for a table as it is known, and run it; once more when the table was altered."""
     postgres = ctx.resources.postgres
@@ -81,26 +83,36 @@ async def _run(
         table = await catalog.table(request.schema_, request.table)
         statement: Statement | None = None
         try:
+            table.refuse_naive(request.naive or ())
             statement = build(table)
             asked = postgres.data.fetchrow(statement.sql, *statement.args, is_inert=statement.is_inert)
             return await asked, statement
         except (ValidationError, *FAILURES) as error:
-            failure = from_postgres(error, statement.terms if statement else ())
-            is_stale = failure.code == "unknown_column" or is_stale_catalog(error)
+            is_stale = is_stale_catalog(error) or getattr(error, "code", None) == "unknown_column"
             if is_second or not is_stale or not await catalog.has_changed(table):
-                if failure is error:
+                if statement is None or isinstance(error, DominusError):
                     raise
-                raise failure from error
+                if is_too_large(error):
+                    raise _row_too_large() from error
+                raise await explained(postgres.data, table, statement, error) from error
             is_second = True
 
 
 def _refuse_too_large(items: bytes | None) -> None:
     if items is None:
         raise ValidationError(
-            f"the rows are more than {sql.MAX_ANSWER_BYTES >> 20} MiB",
+            f"the rows are more than {MAX_ANSWER_BYTES >> 20} MiB",
             code="answer_too_large",
             hint="ask for fewer at once with limit= or page_size=, or for less of each with columns=",
         )
+
+
+def _row_too_large() -> ValidationError:
+    return ValidationError(
+        f"the row is more than {MAX_ANSWER_BYTES >> 20} MiB as it would be stored and returned; it was not stored",
+        code="answer_too_large",
+        hint="db.bulk_insert stores rows without returning them",
+    )
 
 
 @handlers(contract.QUERY)
@@ -149,9 +161,7 @@ async def insert(ctx: Context, request: contract.InsertRequest) -> RawJson:
     return await exactly_once(ctx, write)
 
 
-async def _change(
-    ctx: Context, request: contract.TableRequest, build: Callable[[Table], Statement]
-) -> RawJson:
+async def _change(ctx: Context, request: contract.Values, build: Callable[[Table], Statement]) -> RawJson:
     async def write() -> RawJson:
         record, _ = await _run(ctx, request, build)
         return RawJson.of(record[0] if record else b'{"affected_rows":0}')

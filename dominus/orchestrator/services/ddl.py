@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
 from pydantic_core import to_json
 
 from dominus.contract import ddl as contract
+from dominus.contract.suggestion import suggestion
 from dominus.errors import ValidationError
-from dominus.orchestrator.engines.postgres.errors import FAILURES, sqlstate
+from dominus.orchestrator.engines.postgres.errors import FAILURES, attribute, sqlstate
 from dominus.orchestrator.engines.postgres.typing import Connection
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import REMEMBER, as_outcome, exactly_once, remembered
@@ -24,7 +25,7 @@ from dominus.orchestrator.sql.grammar import (
     read_constraints,
     read_type,
 )
-from dominus.orchestrator.sql.tables import quote
+from dominus.orchestrator.sql.tables import SYSTEM_SCHEMAS, quote
 
 __all__ = ["handlers"]
 
@@ -39,6 +40,30 @@ _SEE_PUBLIC = "SET LOCAL search_path = pg_catalog, public, pg_temp"
 _SEE_OURS = "SET LOCAL search_path = pg_catalog, pg_temp"
 _UNKNOWN_TYPES = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regtype(name) IS NULL"
 _NOTIFY = "SELECT pg_notify($1, $2)"
+_MADE_TYPES = """
+SELECT format_type(t.oid, NULL) AS name
+FROM pg_catalog.pg_type t
+JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+WHERE t.typtype IN ('d', 'e', 'r') AND n.nspname !~ '^pg_' AND n.nspname <> ALL ($1::text[])
+ORDER BY name
+LIMIT 100
+"""
+_TYPES = (
+    *(
+        "bigint",
+        "bigserial",
+        "boolean",
+        "bytea",
+        "char(n)",
+        "cidr",
+        "date",
+        "double precision",
+        "inet",
+        "integer",
+    ),
+    *("interval", "json", "jsonb", "numeric(p,s)", "real", "serial", "smallint", "text", "time", "timestamp"),
+    *("timestamptz", "uuid", "varchar(n)"),
+)
 _TYPE_HINTS = {
     "datetime": "timestamptz",
     "string": "text",
@@ -66,6 +91,23 @@ async def _altering(ctx: Context, catalog: Catalog, schema: str) -> AsyncGenerat
     catalog.forget()
 
 
+async def _in_its_turn(change: Callable[[], Awaitable[RawJson]]) -> RawJson:
+    """Make a change; once more when another made the same thing at that moment.
+
+    PostgreSQL then complains about an index of its own catalog, or that the type of the table's rows exists. The second
+    time it sees what is there, and says so.
+    """
+    for _ in range(_RACES):
+        try:
+            return await change()
+        except FAILURES as error:
+            is_race = sqlstate(error) == "23505" and attribute(error, "schema_name") == "pg_catalog"
+            if not is_race and sqlstate(error) != "42710":
+                raise
+    return await change()
+
+
+_RACES = 3
 _VERSION = "SELECT to_char(clock_timestamp(), 'YYYYMMDDHH24MISSUS')"
 
 
@@ -81,12 +123,17 @@ async def _require_types(connection: Connection, types: list[str]) -> None:
     known = [name for name in types if name not in SERIAL_TYPES]
     unknown = [record["name"] for record in await connection.fetch(_UNKNOWN_TYPES, known)]
     if unknown:
-        better = _TYPE_HINTS.get(unknown[0].partition("(")[0])
+        base = unknown[0].partition("(")[0].partition("[")[0].strip()
+        made = [record["name"] for record in await connection.fetch(_MADE_TYPES, list(SYSTEM_SCHEMAS))]
+        known = [*_TYPES, *made]
+        better = _TYPE_HINTS.get(base)
         raise ValidationError(
             f"there is no type {unknown[0]!r}",
             code="unknown_type",
             details={"types": unknown},
-            hint=f"did you mean {better!r}?" if better else None,
+            hint=f"did you mean {better!r}? types are {', '.join(known)}"
+            if better
+            else suggestion(base, known, lists="types are"),
         )
 
 
@@ -117,7 +164,7 @@ async def create_table(ctx: Context, request: contract.CreateTable) -> RawJson:
     if keys:
         parts.append(f"PRIMARY KEY ({', '.join(keys)})")
     statement = f"CREATE TABLE {quote(schema)}.{quote(request.table)} ({', '.join(parts)})"
-    return await exactly_once(ctx, partial(_create, ctx, request, types, statement))
+    return await exactly_once(ctx, partial(_in_its_turn, partial(_create, ctx, request, types, statement)))
 
 
 async def _create(ctx: Context, request: contract.CreateTable, types: list[str], statement: str) -> RawJson:
@@ -139,7 +186,7 @@ async def _create(ctx: Context, request: contract.CreateTable, types: list[str],
 @handlers(contract.DROP_TABLE)
 async def drop_table(ctx: Context, request: contract.DropTable) -> RawJson:
     """Drop a table with its rows; one that others refer to stays."""
-    return await exactly_once(ctx, partial(_drop, ctx, request))
+    return await exactly_once(ctx, partial(_in_its_turn, partial(_drop, ctx, request)))
 
 
 async def _drop(ctx: Context, request: contract.DropTable) -> RawJson:
@@ -155,7 +202,7 @@ async def _drop(ctx: Context, request: contract.DropTable) -> RawJson:
 @handlers(contract.ADD_COLUMN)
 async def add_column(ctx: Context, request: contract.AddColumn) -> RawJson:
     """Add a column to a table."""
-    return await exactly_once(ctx, partial(_add, ctx, request))
+    return await exactly_once(ctx, partial(_in_its_turn, partial(_add, ctx, request)))
 
 
 async def _add(ctx: Context, request: contract.AddColumn) -> RawJson:

@@ -6,15 +6,17 @@ JSON lines go as they come into COPY of a staging table; one statement then move
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
 
 from pydantic_core import to_json
 
-from dominus.contract.db import Row
+from dominus.contract.db import NAIVE_KEY, Row
 from dominus.errors import ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, copy_line, from_postgres
 from dominus.orchestrator.engines.postgres.typing import Connection
+from dominus.orchestrator.sql.bulk_errors import SAVEPOINT, refused
 from dominus.orchestrator.sql.statements import record_definition
-from dominus.orchestrator.sql.tables import Column, Table, quote
+from dominus.orchestrator.sql.tables import Column, Table, naive_datetime, quote
 
 __all__ = ["as_lines", "copy_lines", "move"]
 
@@ -26,10 +28,15 @@ CREATE TEMP TABLE dominus_staging (
   j json NOT NULL CONSTRAINT "one JSON object a line" CHECK (json_typeof(j) = 'object')
 ) ON COMMIT DROP
 """
-_KEYS = """
-SELECT key, count(*) AS rows
-FROM (SELECT json_object_keys(j) AS key FROM pg_temp.dominus_staging) AS keys
-GROUP BY key
+_KEYS = "SELECT DISTINCT json_object_keys(s.j) AS key FROM pg_temp.dominus_staging AS s"
+# Lines are stored in the order in which they come: the table is new, and only this transaction's.
+_NAIVE = """
+SELECT s.line, n.name
+FROM (SELECT row_number() OVER (ORDER BY ctid) AS line, j FROM pg_temp.dominus_staging) AS s,
+  LATERAL json_array_elements_text(s.j -> $1) AS n (name)
+WHERE n.name = ANY ($2)
+ORDER BY s.line
+LIMIT 1
 """
 _BATCH_BYTES = 256 * 1024
 
@@ -91,25 +98,31 @@ def _literal(text: str) -> str:
     return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def _value(column: Column, table: Table, is_everywhere: bool) -> str:
+def _value(column: Column, table: Table) -> str:
     given = f"r.{quote(column.name)}"
-    if is_everywhere:
-        return given
     # A generated column gets here too: PostgreSQL's own error says that it takes no value.
-    default = column.default or "NULL"
+    default = column.default
     key = _literal(column.name)
     if column.identity:
         default = f"nextval(pg_get_serial_sequence({_literal(table.sql)}, {key}))"
-    return f"CASE WHEN (s.j -> {key}) IS NULL THEN {default} ELSE {given} END"
+    if default is None:
+        return given
+    # The document is asked for the key only where there is no value: null, or left out.
+    return f"CASE WHEN {given} IS NULL AND (s.j -> {key}) IS NULL THEN {default} ELSE {given} END"
 
 
-def move_statement(table: Table, counts: Sequence[tuple[str, int]], total: int) -> str:
-    """Return the statement that moves all staged rows; columns that no row has are left to their defaults.
+def move_statement(table: Table, keys: Sequence[str], condition: str = "") -> str:
+    """Return the statement that moves the staged rows; columns that no row has are left to their defaults.
+
+    Args:
+        table: where to.
+        keys: all that the rows have.
+        condition: of which rows (`s`); all without it.
 
     Raises:
         ValidationError: keys that are no columns.
     """
-    unknown = [key for key, _ in counts if key not in table.columns]
+    unknown = [key for key in keys if key not in table.columns]
     if len(unknown) == 1:
         table.column(unknown[0])
     if unknown:
@@ -118,22 +131,56 @@ def move_statement(table: Table, counts: Sequence[tuple[str, int]], total: int) 
             code="unknown_column",
             details={"table": table.label, "columns": sorted(unknown)[:100]},
         )
-    rows = dict(counts)
-    columns = [column for name, column in table.columns.items() if name in rows]
+    given = frozenset(keys)
+    columns = [column for name, column in table.columns.items() if name in given]
+    where = f" WHERE {condition}" if condition else ""
     if not columns:
-        return f"INSERT INTO {table.sql} SELECT FROM pg_temp.dominus_staging"
+        return f"INSERT INTO {table.sql} SELECT FROM pg_temp.dominus_staging AS s{where}"
     names = ", ".join(quote(column.name) for column in columns)
-    values = ", ".join(_value(column, table, rows[column.name] >= total) for column in columns)
+    values = ", ".join(_value(column, table) for column in columns)
     return (
         f"INSERT INTO {table.sql} ({names}) SELECT {values} FROM pg_temp.dominus_staging AS s,"
-        f" LATERAL json_to_record(s.j) AS r ({record_definition(columns)})"
+        f" LATERAL json_to_record(s.j) AS r ({record_definition(columns)}){where}"
     )
 
 
+async def _refuse_naive(connection: Connection, table: Table) -> None:
+    zoned = [column.name for column in table.columns.values() if column.kind == "timestamptz"]
+    try:
+        found = await connection.fetchrow(_NAIVE, NAIVE_KEY, zoned) if zoned else None
+    except FAILURES as error:
+        raise from_postgres(error) from error
+    if found is not None:
+        raise naive_datetime(table.columns[found["name"]], found["line"])
+
+
 async def move(connection: Connection, table: Table, total: int) -> None:
-    """Move the staged rows into their table."""
+    """Move the staged rows into their table.
+
+    Raises:
+        DominusError: PostgreSQL refuses a row; `details` has its line and column.
+    """
     if total == 0:
         return
-    counts = [(record["key"], record["rows"]) for record in await connection.fetch(_KEYS)]
+    await connection.execute(SAVEPOINT)
+    try:
+        keys = [record["key"] for record in await connection.fetch(_KEYS)]
+    except FAILURES as error:
+        raise await refused(connection, table, _keys_where, error) from error
+    if NAIVE_KEY in keys and NAIVE_KEY not in table.columns:
+        await _refuse_naive(connection, table)
+        keys.remove(NAIVE_KEY)
     # Sent as it is, not prepared: the statement is of one use, and may be long.
-    await connection.execute(move_statement(table, counts, total))
+    try:
+        await connection.execute(_moved_now(table, keys))
+    except FAILURES as error:
+        raise await refused(connection, table, partial(_moved_now, table, keys), error) from error
+
+
+def _moved_now(table: Table, keys: Sequence[str], condition: str = "") -> str:
+    # What a constraint puts off to the end of the transaction is looked at now, while there are lines to be named.
+    return f"{move_statement(table, keys, condition)}; SET CONSTRAINTS ALL IMMEDIATE"
+
+
+def _keys_where(condition: str) -> str:
+    return f"SELECT count(*) FROM ({_KEYS} WHERE {condition}) AS k"

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from dominus.contract.suggestion import suggestion
 from dominus.errors import NotFoundError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
-from dominus.orchestrator.sql.tables import SYSTEM_SCHEMAS, Column, Table, is_system_schema, suggestion
+from dominus.orchestrator.sql.tables import SYSTEM_SCHEMAS, Column, Table, is_system_schema
 
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.pools import Postgres

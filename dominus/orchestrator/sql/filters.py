@@ -57,7 +57,7 @@ def _comparison(sign: str) -> Operator:
 def _pattern(word: str, sign: str) -> Operator:
     def match(column: Column, value: Any, parameters: Parameters) -> str:
         _require_text(column, value, word.lower())
-        parameters.terms.append((column.name, value))
+        parameters.terms.append((column.name, value, "text"))
         operator = word if column.operators is None else column.sign(sign)
         return f"{column.ref} {operator} {parameters.add(value)}::text"
 

@@ -17,10 +17,11 @@ from typing import Any, cast
 
 from dominus.contract.db import PageRequest
 from dominus.errors import ValidationError
+from dominus.orchestrator.sql.answer_size import BOUNDED, measured
 from dominus.orchestrator.sql.filters import condition
 from dominus.orchestrator.sql.parameters import Parameters
-from dominus.orchestrator.sql.statements import BOUNDED, Statement
-from dominus.orchestrator.sql.tables import Column, Table, quote
+from dominus.orchestrator.sql.statements import Statement
+from dominus.orchestrator.sql.tables import Column, Table
 
 __all__ = ["cursor_after", "page"]
 
@@ -117,16 +118,15 @@ def page(table: Table, request: PageRequest) -> tuple[Statement, str]:
     while place in table.columns:
         place += "k"
     texts_of_key = ", ".join(f"{column.ref}::text" for column in key)
-    names = ", ".join(f"p.{quote(name)}" for name in dict.fromkeys(request.columns or table.columns))
     limit = f"{parameters.add(request.page_size)}::int8"
     rows = (
         f"SELECT {selected}, json_build_array({texts_of_key})::text AS {place}"
         f" FROM {table.sql} AS t{where} ORDER BY {order} LIMIT {limit}"
     )
+    answer = measured(table, request.columns, rows, place)
     sql = (
         f"SELECT {BOUNDED}, q.row_count, q.last_key FROM ("
-        "SELECT coalesce(json_agg(row_to_json(r.*))::text, '[]') AS j, count(*) AS row_count,"
-        f" (array_agg(p.{place}))[count(*)] AS last_key"
-        f" FROM ({rows}) AS p, LATERAL (SELECT {names}) AS r) AS q"
+        f"SELECT {answer.rows} AS j, {answer.size} AS size, count(*) AS row_count,"
+        f" (array_agg(w.{place}))[count(*)] AS last_key FROM {answer.source}) AS q"
     )
     return Statement(sql, parameters.values, types, parameters.terms, table.is_inert), digest

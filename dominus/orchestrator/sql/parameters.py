@@ -8,10 +8,12 @@ from typing import Any, cast
 from pydantic_core import to_json
 
 from dominus.errors import ValidationError
-from dominus.orchestrator.engines.postgres.errors import Term
 from dominus.orchestrator.sql.tables import Column
 
-__all__ = ["Parameters", "as_text"]
+__all__ = ["Parameters", "Term", "as_text", "cast_of"]
+
+Term = tuple[str, str | list[str], str]
+"""A column, the text or texts that are compared with it, and how they are cast."""
 
 
 @dataclass(slots=True)
@@ -20,7 +22,7 @@ class Parameters:
 
     values: list[Any] = field(default_factory=list[Any])
     terms: list[Term] = field(default_factory=list[Term])
-    """(column, text or texts), so that PostgreSQL's complaint about a text can name the column."""
+    """What PostgreSQL is asked again, one by one, when it refuses the statement (see blame)."""
 
     def add(self, value: Any) -> str:
         """Append a value; return its placeholder."""
@@ -30,20 +32,27 @@ class Parameters:
     def bind(self, column: Column, value: Any) -> str:
         """Append a value that is compared with a column; return the placeholder with its cast."""
         text = as_text(column, value)
-        self.terms.append((column.name, text))
+        cast = cast_of(column, value)
+        self.terms.append((column.name, text, cast))
         self.values.append(text)
-        return f"${len(self.values)}::text::{_cast(column, value)}"
+        return f"${len(self.values)}::{cast}"
 
     def bind_all(self, column: Column, values: list[Any]) -> str:
         """Append a list of values; return the placeholder of an array."""
         texts = [as_text(column, value) for value in values]
-        self.terms.append((column.name, texts))
-        self.values.append(texts)
         odd = next((value for value in values if type(value) is float), values[0])
-        return f"${len(self.values)}::text[]::{_cast(column, odd)}[]"
+        cast = f"text[]::{_type_of(column, odd)}[]"
+        self.terms.append((column.name, texts, cast))
+        self.values.append(texts)
+        return f"${len(self.values)}::{cast}"
 
 
-def _cast(column: Column, value: Any) -> str:
+def cast_of(column: Column, value: Any) -> str:
+    """Return how the text of a value is cast to be compared with a column."""
+    return f"text::{_type_of(column, value)}"
+
+
+def _type_of(column: Column, value: Any) -> str:
     if column.is_json:
         return "jsonb"
     # `age > 17.5` is a fair question about an integer column.

@@ -1,30 +1,26 @@
 """Requests -> the one statement that answers each: pure, text that is equal for requests of equal shape.
 
-Rows never become Python objects here: PostgreSQL writes the JSON of an answer, and reads the JSON of a row.
+What is read never becomes Python objects: PostgreSQL writes the JSON of an answer. The row of an insert or update was
+one, since the whole request was; it is written as JSON again, which PostgreSQL reads as the columns' types.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pydantic_core import to_json
 
 from dominus.contract.db import DeleteRequest, InsertRequest, QueryRequest, UpdateRequest
 from dominus.errors import ValidationError
-from dominus.orchestrator.engines.postgres.errors import Term
+from dominus.orchestrator.sql.answer_size import BOUNDED, measured, row_or_refusal
 from dominus.orchestrator.sql.filters import condition
-from dominus.orchestrator.sql.parameters import Parameters, as_text
+from dominus.orchestrator.sql.parameters import Parameters, Term, as_text, cast_of
 from dominus.orchestrator.sql.tables import Column, Table, quote
 
 __all__ = ["Statement", "delete", "insert", "query", "update"]
 
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""Of rows in one answer; the client reads no more either."""
-ALL_ROWS = "coalesce(json_agg(row_to_json(p.*))::text, '[]')"
-BOUNDED = f"CASE WHEN octet_length(q.j) <= {MAX_ANSWER_BYTES} THEN convert_to(q.j, 'UTF8') END"
-"""NULL when the rows (`q.j`) are too many bytes, which then stay in PostgreSQL."""
 MAX_KEPT_STATEMENTS = 256
 _NESTED: frozenset[object] = frozenset({dict, list})
 
@@ -43,6 +39,8 @@ class Statement:
     terms: Sequence[Term] = ()
     is_inert: bool = False
     """Whether nothing that users made runs with it."""
+    row: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What `args` has as one document."""
 
 
 def order_by(table: Table, request: QueryRequest) -> str:
@@ -80,12 +78,13 @@ def query(table: Table, request: QueryRequest) -> Statement:
         if shape and len(table.statements) < MAX_KEPT_STATEMENTS:
             table.statements[shape] = (statement.sql, statement.types)
         return statement
-    filters = request.filters or {}
-    texts = [
-        (name, as_text(table.columns[name], value)) for name, value in filters.items() if value is not None
+    terms = [
+        (name, as_text(column := table.columns[name], value), cast_of(column, value))
+        for name, value in (request.filters or {}).items()
+        if value is not None
     ]
-    args = [*(text for _, text in texts), request.limit, request.offset]
-    return Statement(known[0], args, known[1], texts, table.is_inert)
+    args = [*(text for _, text, _ in terms), request.limit, request.offset]
+    return Statement(known[0], args, known[1], terms, table.is_inert)
 
 
 def _shape(request: QueryRequest) -> tuple[Any, ...] | None:
@@ -116,6 +115,8 @@ def _build_query(table: Table, request: QueryRequest) -> Statement:
     limit = f"{parameters.add(request.limit)}::int8"
     offset = f"{parameters.add(request.offset)}::int8"
     selected, types = table.select_list(request.columns)
+    rows = f"SELECT {selected} FROM {source}{order_by(table, request)} LIMIT {limit} OFFSET {offset}"
+    answer = measured(table, request.columns, rows)
     if request.count:
         total = (
             f"CASE WHEN count(*) < {limit} AND (count(*) > 0 OR {offset} = 0) THEN {offset} + count(*)"
@@ -124,8 +125,8 @@ def _build_query(table: Table, request: QueryRequest) -> Statement:
     else:
         total = "NULL::int8"
     sql = (
-        f"SELECT {BOUNDED}, q.total FROM (SELECT {ALL_ROWS} AS j, {total} AS total FROM"
-        f" (SELECT {selected} FROM {source}{order_by(table, request)} LIMIT {limit} OFFSET {offset}) AS p) AS q"
+        f"SELECT {BOUNDED}, q.total FROM (SELECT {answer.rows} AS j, {answer.size} AS size, {total} AS total"
+        f" FROM {answer.source}) AS q"
     )
     return Statement(sql, parameters.values, types, parameters.terms, table.is_inert)
 
@@ -143,12 +144,6 @@ def _document(data: dict[str, Any]) -> str:
         return to_json(data).decode()
     except ValueError as error:
         raise ValidationError(f"data: {error}", code="invalid_text") from error
-
-
-def _terms(data: dict[str, Any]) -> list[Term]:
-    return [
-        (name, value if isinstance(value, str) else to_json(value).decode()) for name, value in data.items()
-    ]
 
 
 def _remembering(key: Key, types: bytes | None, parameters: Parameters) -> str:
@@ -172,7 +167,7 @@ def insert(table: Table, request: InsertRequest, key: Key) -> Statement:
                 "on_conflict needs the columns of the conflict in the row", code="invalid_conflict"
             )
         ctes = [f"written AS ({target} DEFAULT VALUES RETURNING {selected})"]
-        found = "SELECT row_to_json(w.*)::text AS j FROM written AS w"
+        found = f"SELECT {row_or_refusal(table, 'w')} AS j FROM written AS w"
     else:
         names = ", ".join(quote(column.name) for column in columns)
         document = parameters.add(_document(request.data))
@@ -180,19 +175,19 @@ def insert(table: Table, request: InsertRequest, key: Key) -> Statement:
         given = f"SELECT * FROM json_to_record({document}::text::json) AS g ({record_definition(columns)})"
         source = f"SELECT {names} FROM given{_on_conflict(request, conflict)}"
         ctes = [f"given AS ({given})", f"written AS ({target} ({names}) {source} RETURNING {selected})"]
-        found = "SELECT row_to_json(w.*)::text AS j FROM written AS w"
+        found = f"SELECT {row_or_refusal(table, 'w')} AS j FROM written AS w"
         if request.on_conflict == "ignore":
             same = " AND ".join(
                 f"t.{quote(name)} {table.column(name).sign('=')} given.{quote(name)}" for name in conflict
             )
             found += (
-                f" UNION ALL SELECT row_to_json(e.*)::text FROM (SELECT {selected} FROM {table.sql} AS t"
+                f" UNION ALL SELECT {row_or_refusal(table, 'e')} FROM (SELECT {selected} FROM {table.sql} AS t"
                 f" JOIN given ON {same}) AS e WHERE NOT EXISTS (SELECT FROM written)"
             )
     ctes.append(f"answer AS MATERIALIZED ({found})")
     stored = _remembering(key, types, parameters)
     sql = f"WITH {', '.join(ctes)} SELECT convert_to(answer.j, 'UTF8'){stored} FROM answer"
-    return Statement(sql, parameters.values, types, _terms(request.data))
+    return Statement(sql, parameters.values, types, row=request.data)
 
 
 def _conflict(table: Table, request: InsertRequest) -> Sequence[str]:
@@ -263,7 +258,7 @@ def update(table: Table, request: UpdateRequest, key: Key) -> Statement:
         f" AS g ({record_definition(columns)}){f' WHERE {where}' if where else ''}"
     )
     sql = _counted(written, key, parameters)
-    return Statement(sql, parameters.values, None, [*parameters.terms, *_terms(request.data)])
+    return Statement(sql, parameters.values, None, parameters.terms, row=request.data)
 
 
 def delete(table: Table, request: DeleteRequest, key: Key) -> Statement:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from dominus.contract.db import ColumnInfo
+from dominus.contract.suggestion import suggestion
 from dominus.errors import ValidationError
 
-__all__ = ["SYSTEM_SCHEMAS", "Column", "Table", "is_system_schema", "quote", "suggestion"]
+__all__ = ["SYSTEM_SCHEMAS", "Column", "Table", "is_system_schema", "naive_datetime", "quote"]
 
 SYSTEM_SCHEMAS = frozenset({"information_schema", "dominus", "dominus_api"})
 
@@ -36,12 +36,6 @@ def quote(name: str) -> str:
 def is_system_schema(name: str) -> bool:
     """Return whether a schema is PostgreSQL's or ours, hence out of users' reach."""
     return name in SYSTEM_SCHEMAS or name.startswith("pg_")
-
-
-def suggestion(name: str, known: Iterable[str]) -> str | None:
-    """Return a hint with the nearest known name."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else None
 
 
 @dataclass(frozen=True)
@@ -117,6 +111,18 @@ class Column:
         return _KINDS.get(self.kind)
 
 
+def naive_datetime(column: Column, line: int | None = None) -> ValidationError:
+    """Return (not raise) the error for a datetime without a time zone in a column that needs one."""
+    details = {"column": column.name} if line is None else {"column": column.name, "line": line}
+    return ValidationError(
+        f"{'' if line is None else f'line {line}, '}column {column.name!r}: the datetime has no time zone,"
+        f" and the column is {column.type}",
+        code="invalid_value",
+        details=details,
+        hint="use datetime.now(timezone.utc), or value.replace(tzinfo=...)",
+    )
+
+
 @dataclass(frozen=True)
 class Table:
     """A table, partitioned table, view or foreign table."""
@@ -160,6 +166,16 @@ class Table:
                 hint=suggestion(name, self.columns),
             )
         return found
+
+    def refuse_naive(self, names: Iterable[str]) -> None:
+        """Raise ValidationError where one of these columns needs datetimes with a time zone.
+
+        PostgreSQL would take a text without an offset for UTC, which a program's local time seldom is.
+        """
+        for name in names:
+            column = self.columns.get(name)
+            if column is not None and column.kind == "timestamptz":
+                raise naive_datetime(column)
 
     def select_list(self, names: Sequence[str] | None = None) -> tuple[str, bytes | None]:
         """Return the SQL of a select list and the type hints of its columns as JSON; None: all columns."""

@@ -22,7 +22,7 @@ from dominus.errors import (
     ValidationError,
 )
 
-__all__ = ["FAILURES", "Term", "copy_line", "from_postgres", "is_stale_catalog", "sqlstate"]
+__all__ = ["FAILURES", "attribute", "copy_line", "from_postgres", "is_stale_catalog", "sqlstate"]
 
 FAILURES: tuple[type[Exception], ...] = (
     asyncpg.PostgresError,
@@ -45,6 +45,7 @@ class _Rule:
 _DOWN = _Rule(ServiceError, "database_unavailable", 503)
 _BUSY = _Rule(ServiceError, "database_busy", 503)
 _BROKEN = _Rule(ServiceError, "database_error", 500)
+_NO_TEXT = _Rule(ValidationError, "invalid_text")
 
 _BY_STATE: Mapping[str, _Rule] = {
     "0A000": _Rule(ValidationError, "not_supported"),
@@ -103,11 +104,7 @@ _BY_CLASS: Mapping[str, _Rule] = {
 }
 # A message about the server itself is for the log, not for the caller.
 _SECRETIVE = frozenset({_DOWN, _BUSY, _BROKEN})
-_NUL = frozenset({"22021", "22P05"})
 _STALE = frozenset({"42703", "42P01", "42883", "42804", "3F000"})
-
-Term = tuple[str, str | list[str]]
-"""A column, and the text or texts that were sent for it."""
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -121,42 +118,50 @@ def is_stale_catalog(error: BaseException) -> bool:
     return sqlstate(error) in _STALE
 
 
-def from_postgres(error: BaseException, terms: Sequence[Term] = ()) -> DominusError:
+def from_postgres(
+    error: BaseException, *, columns: Sequence[str] = (), line: int | None = None
+) -> DominusError:
     """Return (not raise) the typed error for what asyncpg raised.
 
     Args:
         error: one of FAILURES, or a DominusError, which stays as it is.
-        terms: (column, text that was sent for it); the column whose text PostgreSQL quotes is named.
+        columns: those that it is about, where PostgreSQL does not say so itself.
+        line: the line of a stream that it is about, from 1.
     """
     if isinstance(error, DominusError):
         return error
     state = sqlstate(error)
     if state is None:
         return _without_state(error)
-    if isinstance(error, asyncpg.DataError) and _attribute(error, "message") is None:
-        # asyncpg's own: a value that it cannot encode.
-        return ValidationError("a text is not valid Unicode", code="invalid_text")
     rule = _BY_STATE.get(state) or _BY_CLASS.get(state[:2]) or _BROKEN
+    message = attribute(error, "message") or "the database refused the statement"
+    if isinstance(error, asyncpg.DataError) and attribute(error, "message") is None:
+        # asyncpg's own: a value that it cannot encode.
+        rule, message = _NO_TEXT, "a text is not valid Unicode"
     if rule in _SECRETIVE:
         return _refused(rule, state)
-    message = _attribute(error, "message") or "the database refused the statement"
-    column = _attribute(error, "column_name") or _blamed(state, message, terms)
-    if column and f'"{column}"' not in message:
-        message = f"column {column!r}: {message}"
-    line = copy_line(error)
-    if line is not None:
-        message = f"line {line}: {message}"
-    hint = rule.hint or (_attribute(error, "hint") if state[:2] in {"22", "42"} else None)
+    columns = columns or _key_columns(attribute(error, "detail"))
+    column = attribute(error, "column_name") or (columns[0] if len(columns) == 1 else None)
+    line = copy_line(error) if line is None else line
+    hint = rule.hint or (attribute(error, "hint") if state[:2] in {"22", "42"} else None)
     facts = {
         "sqlstate": state,
-        "constraint": _attribute(error, "constraint_name"),
-        "table": _attribute(error, "table_name"),
+        "constraint": attribute(error, "constraint_name"),
+        "table": attribute(error, "table_name"),
         "column": column,
-        "columns": _key_columns(_attribute(error, "detail")),
+        "columns": list(columns) or None,
         "line": line,
     }
     details = {name: value for name, value in facts.items() if value is not None}
+    message = _located(message, column, line)
     return rule.kind(message, code=rule.code, status_code=rule.status, details=details, hint=hint)
+
+
+def _located(message: str, column: str | None, line: int | None) -> str:
+    places = [f"line {line}"] if line is not None else []
+    if column and f'"{column}"' not in message:
+        places.append(f"column {column!r}")
+    return f"{', '.join(places)}: {message}" if places else message
 
 
 def _refused(rule: _Rule, state: str) -> DominusError:
@@ -175,25 +180,19 @@ def _without_state(error: BaseException) -> DominusError:
     return ServiceError("the database is not available", code=_DOWN.code, status_code=503, retry_after=1.0)
 
 
-def _attribute(error: BaseException, name: str) -> str | None:
+def attribute(error: BaseException, name: str) -> str | None:
+    """Return a field of PostgreSQL's error report, None when it is empty."""
     value = getattr(error, name, None)
     return value if isinstance(value, str) and value else None
 
 
-def _blamed(state: str, message: str, terms: Sequence[Term]) -> str | None:
-    for column, sent in terms:
-        for text in [sent] if isinstance(sent, str) else sent:
-            if f'"{text}"' in message or (state in _NUL and ("\0" in text or "\\u0000" in text)):
-                return column
-    return None
-
-
 def copy_line(error: BaseException) -> int | None:
     """Return the number of the line that COPY could not read."""
-    found = re.search(r"^COPY \S+, line (\d+)", _attribute(error, "context") or "", re.MULTILINE)
+    found = re.search(r"^COPY \S+, line (\d+)", attribute(error, "context") or "", re.MULTILINE)
     return int(found.group(1)) if found else None
 
 
-def _key_columns(detail: str | None) -> list[str] | None:
-    found = re.match(r"Key \(([^)]*)\)=", detail or "")
-    return [name.strip().strip('"') for name in found.group(1).split(",")] if found else None
+def _key_columns(detail: str | None) -> list[str]:
+    # Of an index over expressions DETAIL names no columns: `Key (lower(email))=(x)`.
+    found = re.match(r"Key \(([^()]*)\)=", detail or "")
+    return [name.strip().strip('"') for name in found.group(1).split(",")] if found else []
