@@ -114,7 +114,7 @@ class Orchestrator:
             raise DominusError("not running", status_code=503)
         exchange = Exchange(request.scope, request.receive, 0)
         credential = (exchange.header(b"authorization") or "").rpartition(" ")[2]
-        principal = await self._dispatcher.principal(
+        principal = await self._dispatcher.authentication.principal(
             exchange, Auth.TOKEN if credential.count(".") == 2 else Auth.PSK
         )
         if not principal.may("metrics:read"):

@@ -12,7 +12,7 @@ from dominus.errors import ValidationError
 from dominus.orchestrator.http.body import BodyReader, Receive
 from dominus.orchestrator.identity.principal import Principal
 
-__all__ = ["Exchange", "Scope", "Send", "address_of", "deadline_of", "query_of", "send_answer"]
+__all__ = ["Exchange", "Scope", "Send", "address_of", "deadline_of", "query_of"]
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -90,20 +90,3 @@ def query_of(scope: Scope) -> dict[str, Any]:
         )
     except (ValueError, UnicodeDecodeError):
         raise ValidationError("the query string is malformed", code="bad_query") from None
-
-
-async def send_answer(
-    send: Send, status: int, body: bytes, exchange: Exchange, extra: list[tuple[bytes, bytes]]
-) -> None:
-    """Send a whole answer."""
-    kind = b"application/json" if exchange.dialect is Dialect.JSON else b"text/plain; charset=us-ascii"
-    headers = [
-        (b"content-type", kind),
-        (b"content-length", str(len(body)).encode()),
-        (b"dominus-wire", b"json"),
-        (b"x-request-id", exchange.request_id.encode()),
-        (b"cache-control", b"no-store"),
-        *extra,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
