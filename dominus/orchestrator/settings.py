@@ -11,10 +11,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dominus.errors import ValidationError
 
-__all__ = ["MIN_PSK_LENGTH", "ServerSettings", "read_settings"]
+__all__ = ["MIN_PSK_LENGTH", "SERVE_RATE_LIMIT", "ServerSettings", "read_settings"]
 
 MIN_PSK_LENGTH = 43
 """32 random bytes, urlsafe."""
+SERVE_RATE_LIMIT = 2000.0
+"""Requests per second and principal of `dominus serve`, unless the settings say otherwise."""
 
 
 class ServerSettings(BaseSettings):
@@ -41,8 +43,11 @@ class ServerSettings(BaseSettings):
     statement_timeout: float = Field(default=30.0, gt=0)
     """Seconds."""
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
-    rate_limit: float = Field(default=2000.0, gt=0)
-    """Requests per second and principal, sustained, of one worker."""
+    rate_limit: float | None = Field(default=None, gt=0)
+    """Requests per second and principal, sustained, over all workers and replicas.
+
+    None: SERVE_RATE_LIMIT for `dominus serve`; no limit for `dominus dev` and the embedded mode, whose only user is
+    its own."""
     rate_burst: int = Field(default=5000, ge=1)
     failed_auth_per_minute: int = Field(default=60, ge=1)
     """Wrong tokens from one address before it gets 429."""

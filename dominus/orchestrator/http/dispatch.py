@@ -40,7 +40,7 @@ class Dispatcher:
     def __init__(
         self, resources: Resources, routes: Routes, handlers: Mapping[str, Handler], metrics: Metrics
     ) -> None:
-        self.authentication = Authentication(resources.tokens, resources.settings)
+        self.authentication = Authentication(resources)
         self._resources = resources
         self._routes = routes
         self._handlers = handlers
