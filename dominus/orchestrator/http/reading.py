@@ -14,6 +14,7 @@ from dominus.orchestrator.handlers.context import Context, Idempotency
 from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.http.body import document_of, fields_of
 from dominus.orchestrator.http.exchange import Exchange, query_of
+from dominus.orchestrator.http.json_bounds import check_json
 from dominus.orchestrator.http.routing import Match
 
 __all__ = ["read_request"]
@@ -36,6 +37,7 @@ async def read_request(resources: Resources, exchange: Exchange, match: Match) -
         fields = await _open_stream(exchange, match, context)
     else:
         raw = document_of(await exchange.body.whole(), exchange.dialect)
+        await check_json(raw)
         # The published client sends no body to what needs none.
         fields = fields_of(raw) if raw or not match.operations[0].is_plain else {}
     operation = exchange.operation = match.select(fields)
