@@ -42,7 +42,11 @@ class ServerSettings(BaseSettings):
     """Connections to PostgreSQL of one worker, for users' statements; a quarter more for the system's own."""
     statement_timeout: float = Field(default=30.0, gt=0)
     """Seconds."""
+    lock_timeout: float = Field(default=10.0, gt=0)
+    """Seconds that a statement on users' tables waits for another transaction's lock."""
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
+    min_body_rate: int = Field(default=1024, ge=0)
+    """Bytes per second that a body has to come with, on average over some seconds; 0: any."""
     rate_limit: float | None = Field(default=None, gt=0)
     """Requests per second and principal, sustained, over all workers and replicas.
 

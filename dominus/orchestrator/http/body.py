@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import time
 from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, MutableMapping
 from typing import Any, cast
@@ -18,6 +19,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 MAX_HEADER_LINE = 64 * 1024
 IDLE_SECONDS = 30.0
 """A body that stands still for so long is given up: it holds memory, and a stream a database connection."""
+RATE_WINDOW_SECONDS = 20.0
+"""Of waiting for the client; the time in which nobody asked for more of the body does not count."""
 LARGE_BYTES = 64 * 1024
 DRAIN_SECONDS, DRAIN_IDLE_SECONDS = 10.0, 1.0
 
@@ -25,17 +28,37 @@ DRAIN_SECONDS, DRAIN_IDLE_SECONDS = 10.0, 1.0
 class BodyReader:
     """The body of one request."""
 
-    def __init__(self, receive: Receive, declared: str | None, limit: int) -> None:
+    def __init__(self, receive: Receive, declared: str | None, limit: int, least_rate: int = 0) -> None:
         self._receive = receive
         self._declared = declared
         self._limit = limit
         self._is_done = False
+        self._least_rate = least_rate
+        self._waited_seconds = 0.0
+        self._waited_bytes = 0
 
     def restrict(self, limit: int) -> None:
         """Take no more than so many bytes: the caller is not known."""
         self._limit = min(self._limit, limit)
 
     async def _next(self) -> bytes:
+        began = time.monotonic()
+        chunk = await self._received()
+        self._waited_seconds += time.monotonic() - began
+        self._waited_bytes += len(chunk)
+        if self._waited_seconds >= RATE_WINDOW_SECONDS:
+            if not self._is_done and self._waited_bytes < self._least_rate * self._waited_seconds:
+                self._is_done = True
+                raise DominusError(
+                    f"the body comes with less than {self._least_rate} bytes a second",
+                    code="body_too_slow",
+                    status_code=408,
+                    hint="gather the rows first, and send them when they are there",
+                )
+            self._waited_seconds, self._waited_bytes = 0.0, 0
+        return chunk
+
+    async def _received(self) -> bytes:
         scope = asyncio.timeout(IDLE_SECONDS)
         try:
             async with scope:

@@ -49,7 +49,8 @@ class Dispatcher:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of the contract."""
         began = time.perf_counter()
-        exchange = Exchange(scope, receive, self._resources.settings.max_body_bytes)
+        settings = self._resources.settings
+        exchange = Exchange(scope, receive, settings.max_body_bytes, settings.min_body_rate)
         headers: list[tuple[bytes, bytes]] = []
         try:
             status, body = 200, await self._answer(exchange)

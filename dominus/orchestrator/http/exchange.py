@@ -37,7 +37,7 @@ class Exchange:
         "scope",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, limit: int, least_rate: int = 0) -> None:
         self.scope = scope
         headers: dict[bytes, bytes] = dict(scope["headers"])
         self.headers = headers
@@ -49,7 +49,7 @@ class Exchange:
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         self.dialect = Dialect.BASE64 if kind == b"text/plain" else Dialect.JSON
         self.is_stream = kind == JSON_LINES.encode()
-        self.body = BodyReader(receive, self.header(b"content-length"), limit)
+        self.body = BodyReader(receive, self.header(b"content-length"), limit, least_rate)
         self.principal = _ANYONE
         self.operation: Operation[Any, Any] | None = None
 
