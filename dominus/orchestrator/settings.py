@@ -47,6 +47,12 @@ class ServerSettings(BaseSettings):
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
     min_body_rate: int = Field(default=1024, ge=0)
     """Bytes per second that a body has to come with, on average over some seconds; 0: any."""
+    write_stall: float = Field(default=30.0, gt=0)
+    """Seconds in which a client has to read a part of a large answer, `min_body_rate` of each."""
+    connections_per_address: int = Field(default=1000, ge=0)
+    """Connections over HTTP from one address, of one worker; 0: any. Proxies in FORWARDED_ALLOW_IPS have no limit."""
+    unfinished_per_address: int = Field(default=64, ge=0)
+    """How many of them, and of the gateway's, may have sent no whole head or handshake; one more ends the oldest."""
     rate_limit: float | None = Field(default=None, gt=0)
     """Requests per second and principal, sustained, over all workers and replicas.
 

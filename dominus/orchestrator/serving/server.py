@@ -32,7 +32,7 @@ from dominus.orchestrator.serving.assembly import (
     open_process_resources,
     open_resources,
 )
-from dominus.orchestrator.serving.http_protocol import BoundedHttp
+from dominus.orchestrator.serving.http_protocol import BoundedConfig, HttpLimits
 from dominus.orchestrator.serving.logs import configure_logging, flush_logs
 from dominus.orchestrator.settings import ServerSettings, read_settings
 
@@ -226,15 +226,17 @@ class _Server(uvicorn.Server):
 
 
 def _config(app: Any, settings: ServerSettings, options: dict[str, Any]) -> uvicorn.Config:
-    return uvicorn.Config(
+    trusted = os.environ.get("FORWARDED_ALLOW_IPS", "") if options.get("proxy_headers") else ""
+    return BoundedConfig(
         app,
-        http=BoundedHttp,
+        limits=HttpLimits.of(settings, trusted),
         ws="none",
         lifespan="on",
         interface="asgi3",
         log_config=None,
         access_log=False,
         server_header=False,
+        headers=[("x-content-type-options", "nosniff")],
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace)),
