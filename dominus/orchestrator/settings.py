@@ -67,6 +67,10 @@ class ServerSettings(BaseSettings):
     """A new signing key after so many days; the old one still verifies for a day."""
     idempotency_hours: int = Field(default=24, ge=1)
     """How long a repeat of a write gets the stored outcome."""
+    allowed_hosts: str = ""
+    """More names for the Host header of `dominus dev`, comma separated; for `serve` the only ones. `*`: any.
+
+    Empty: `dev` answers to localhost, addresses, the name it listens on and the machine's own; `serve` to all."""
     shutdown_grace: float = Field(default=20.0, ge=0)
     """Seconds for requests in flight when the server stops."""
     metrics_open: bool = False

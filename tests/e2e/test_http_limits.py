@@ -314,6 +314,21 @@ def test_a_large_header_is_a_431(size: int, live: Live) -> None:
         assert read_answer(connection).status == 431
 
 
+@pytest.mark.parametrize("path", ["/docs", "/api/health", "/api/warden/jwks", "/metrics"])
+def test_a_page_that_calls_the_server_by_its_own_name_gets_nothing(path: str, live: Live) -> None:
+    raw = f"GET {path} HTTP/1.1\r\nhost: evil.example:{live.port}\r\n\r\n".encode()
+    answer = live.send(raw)
+    assert (answer.status, answer.document["code"]) == (421, "unknown_host")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert live.send(raw.replace(b"evil.example", b"127.0.0.1")).status == 200
+
+
+def test_two_authorizations_are_a_400(live: Live, token: str) -> None:
+    head = request_head("GET", "/api/health/ping", token, Authorization="Bearer x.y.z")
+    answer = live.send(head)
+    assert (answer.status, answer.document["code"]) == (400, "repeated_header")
+
+
 def test_every_answer_says_that_its_type_is_not_to_be_guessed(live: Live) -> None:
     for path in ("/docs", "/api/health", "/api/none", "/metrics", "/none"):
         assert live.ask("GET", path).headers["x-content-type-options"] == "nosniff"

@@ -16,6 +16,14 @@ __all__ = ["Authentication"]
 OPEN_BODY_BYTES = 64 * 1024
 """What a caller may send who showed no token."""
 
+SINGLE_HEADERS = (
+    b"authorization",
+    b"idempotency-key",
+    b"host",
+    envelope.PROJECT_HEADER.lower().encode(),
+    envelope.ENVIRONMENT_HEADER.lower().encode(),
+)
+
 
 class Authentication:
     """Knows callers by their tokens, and counts their requests.
@@ -83,6 +91,7 @@ class Authentication:
             raise
 
     async def _known(self, exchange: Exchange, auth: Auth) -> Principal:
+        exchange.refuse_repeated(*SINGLE_HEADERS)
         scheme, _, credential = (exchange.header(b"authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not credential:
             raise AuthenticationError("no bearer token was sent", code="token_missing")

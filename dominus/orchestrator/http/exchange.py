@@ -58,6 +58,19 @@ class Exchange:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
+    def refuse_repeated(self, *names: bytes) -> None:
+        """Refuse a request in which one of these headers occurs twice: a proxy may have believed the other one.
+
+        Raises:
+            ValidationError: one does.
+        """
+        sent: list[tuple[bytes, bytes]] = self.scope["headers"]
+        if len(sent) == len(self.headers):
+            return
+        for name in names:
+            if sum(name == other for other, _ in sent) > 1:
+                raise ValidationError(f"{name.decode()}: is sent more than once", code="repeated_header")
+
 
 def address_of(exchange: Exchange) -> str:
     """Return where a request came from, as rate limits name it."""
