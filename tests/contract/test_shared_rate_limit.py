@@ -102,12 +102,14 @@ async def test_a_caller_far_below_the_rate_never_waits_for_redis(redis_peer: tup
 async def test_many_waiting_at_once_share_a_question(redis_peer: tuple[str, object]) -> None:
     asked: list[float] = []
     engine = await RedisEngine.open(redis_peer[0])
-    limiter = SharedRateLimiter(1000.0, 500, asking(engine, 1000.0, 500, asked))
+    limiter = SharedRateLimiter(20.0, 500, asking(engine, 20.0, 500, asked))
     try:
+        began = time.monotonic()
         waits = await asyncio.gather(*(taken(limiter, "crowd") for _ in range(400)))
         assert waits.count(0.0) == 400
         more = await asyncio.gather(*(taken(limiter, "crowd") for _ in range(400)))
-        assert 100 <= more.count(0.0) <= 180, "the rest is refused, not made to wait"
+        allowed = 100 + 20 * (time.monotonic() - began)
+        assert 99 <= more.count(0.0) <= allowed + 1, "the rest is refused, not made to wait"
         assert all(0.0 <= wait < 2 for wait in more)
     finally:
         await limiter.aclose()

@@ -128,7 +128,7 @@ class SharedRateLimiter:
 
     def _wanted(self, lease: _Lease, now: float) -> float:
         pace = lease.used / max(now - lease.asked_at, LEASE_SECONDS / 2)
-        return min(self._most, max(self._least, lease.waiting, math.ceil(pace * LEASE_SECONDS)))
+        return max(lease.waiting, min(self._most, max(self._least, math.ceil(pace * LEASE_SECONDS))))
 
     def _refill(self, name: str, lease: _Lease, brought_back: float = 0.0) -> None:
         now = self._now()
