@@ -27,7 +27,7 @@ from dominus.orchestrator.net.hosts import AllowedHosts
         ("evil.example:8700", False),
         ("127.0.0.1.evil.example", False),
         ("evillocalhost", False),
-        ("", False),
+        ("", True),
         ("[evil.example]", False),
         ("user@localhost", False),
     ],

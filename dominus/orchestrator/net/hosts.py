@@ -25,8 +25,8 @@ class AllowedHosts:
         return cls(("localhost", bound, socket.gethostname(), *more.split(",")))
 
     def __call__(self, header: str) -> bool:
-        """Return whether a Host header names this server."""
-        if self._is_all:
+        """Return whether a Host header names this server; no browser leaves it out."""
+        if self._is_all or not header:
             return True
         host = header.strip().lower()
         if host.startswith("["):
