@@ -69,10 +69,10 @@ async def test_dripping_bulk_loads_of_one_token_leave_room_for_all_others(make_s
 
 
 async def test_a_locked_table_holds_up_its_callers_and_nobody_else(make_server: MakeServer) -> None:
-    server = await make_server(pool_size=4, lock_timeout=0.7)
+    server = await make_server(pool_size=8, lock_timeout=0.7)
     locked, free = await make_table(server, "held"), await make_table(server, "not_held")
     mine, other = server.token(subject="locked-out"), server.token(subject="another")
-    async with server.resources.postgres.system.acquire() as connection, connection.transaction():
+    async with server.resources.postgres.data.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE public.held IN ACCESS EXCLUSIVE MODE")
         waiting = [asyncio.create_task(server("POST", f"{locked}/query", {}, token=mine)) for _ in range(8)]
         await asyncio.sleep(0.1)
