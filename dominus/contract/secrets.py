@@ -157,7 +157,7 @@ GET_MANY = secrets.read(
     "Read several secrets in one call.",
     path="secrets",
     select=("action", ("get_many",)),
-    errors=("invalid_text",),
+    errors=("invalid_text", "answer_too_large"),
 )
 
 

@@ -12,10 +12,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from dominus.env_file import env_file
 from dominus.errors import ValidationError
 
-__all__ = ["MIN_PSK_LENGTH", "ServerSettings", "read_settings"]
+__all__ = ["MIN_PSK_LENGTH", "SERVE_RATE_LIMIT", "ServerSettings", "read_settings"]
 
 MIN_PSK_LENGTH = 43
 """32 random bytes, urlsafe."""
+SERVE_RATE_LIMIT = 2000.0
+"""Requests per second and principal of `dominus serve`, unless the settings say otherwise."""
 
 
 class ServerSettings(BaseSettings):
@@ -41,9 +43,22 @@ class ServerSettings(BaseSettings):
     """Connections to PostgreSQL of one worker, for users' statements; a quarter more for the system's own."""
     statement_timeout: float = Field(default=30.0, gt=0)
     """Seconds."""
+    lock_timeout: float = Field(default=10.0, gt=0)
+    """Seconds that a statement on users' tables waits for another transaction's lock."""
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
-    rate_limit: float = Field(default=2000.0, gt=0)
-    """Requests per second and principal, sustained, of one worker."""
+    min_body_rate: int = Field(default=1024, ge=0)
+    """Bytes per second that a body has to come with, on average over some seconds; 0: any."""
+    write_stall: float = Field(default=30.0, gt=0)
+    """Seconds in which a client has to read a part of a large answer, `min_body_rate` of each."""
+    connections_per_address: int = Field(default=1000, ge=0)
+    """Connections over HTTP from one address, of one worker; 0: any. Proxies in FORWARDED_ALLOW_IPS have no limit."""
+    unfinished_per_address: int = Field(default=64, ge=0)
+    """How many of them, and of the gateway's, may have sent no whole head or handshake; one more ends the oldest."""
+    rate_limit: float | None = Field(default=None, gt=0)
+    """Requests per second and principal, sustained, over all workers and replicas.
+
+    None: SERVE_RATE_LIMIT for `dominus serve`; no limit for `dominus dev` and the embedded mode, whose only user is
+    its own."""
     rate_burst: int = Field(default=5000, ge=1)
     failed_auth_per_minute: int = Field(default=60, ge=1)
     """Wrong tokens from one address before it gets 429."""
@@ -53,6 +68,10 @@ class ServerSettings(BaseSettings):
     """A new signing key after so many days; the old one still verifies for a day."""
     idempotency_hours: int = Field(default=24, ge=1)
     """How long a repeat of a write gets the stored outcome."""
+    allowed_hosts: str = ""
+    """More names for the Host header of `dominus dev`, comma separated; for `serve` the only ones. `*`: any.
+
+    Empty: `dev` answers to localhost, addresses, the name it listens on and the machine's own; `serve` to all."""
     shutdown_grace: float = Field(default=20.0, ge=0)
     """Seconds for requests in flight when the server stops."""
     metrics_open: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from dominus.contract.handshake import DEFAULT_PORT
 from dominus.contract.sessions import (
@@ -85,11 +85,13 @@ def endpoint_of(found: Resolved) -> Endpoint:
     Raises:
         GatewayResolutionError: the answer makes no sense.
     """
-    host = found.get("dns") or found.get("gateway_host")
-    port, count = found.get("port", DEFAULT_PORT), found.get("endpoints", 1)
-    if not host or not _is_number(port, 65_535) or not _is_number(count, 1024):
+    # Of another server's answer only the keys are checked, not the kinds of its values.
+    answer = cast("dict[str, Any]", found)
+    host = answer.get("dns") or answer.get("gateway_host")
+    port, count = answer.get("port", DEFAULT_PORT), answer.get("endpoints", 1)
+    if not isinstance(host, str) or not host or not _is_number(port, 65_535) or not _is_number(count, 1024):
         raise GatewayResolutionError("the answer does not say where the gateway listens", retryable=False)
-    return Endpoint(host, port, has_tls=found.get("tls") is True or not is_loopback(host), count=count)
+    return Endpoint(host, port, has_tls=answer.get("tls") is True or not is_loopback(host), count=count)
 
 
 def _is_number(value: object, most: int) -> bool:

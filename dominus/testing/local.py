@@ -65,8 +65,6 @@ class OrchestratorTemplate:
             is_durable=False,
             request_log=False,
             pool_size=4,
-            rate_limit=1e6,
-            rate_burst=1_000_000,
         )
         try:
             self._process = open_process_resources(settings, "a test run")

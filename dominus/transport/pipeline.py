@@ -309,10 +309,11 @@ def _log_attempt(call: Call, seconds: float, outcome: int | str, request_id: str
 
 def _hide(secret: str | None, error: DominusError) -> None:
     # A server may repeat the token in its complaint.
-    if secret and secret in f"{error.message} {error.hint} {error.details}":
+    if secret and secret in f"{error.message} {error.hint} {error.details} {error.code} {error.request_id}":
         error.message = error.message.replace(secret, "***")
         error.args = (error.message,)
-        error.hint = error.details = None
+        error.hint = error.details = error.request_id = None
+        error.code = error.default_code
 
 
 def _open(op: Operation[Any, Any], wait: float) -> CircuitOpenError:

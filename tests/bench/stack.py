@@ -42,16 +42,15 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def dev(home: Path | None = None, **environment: str):
-    """Run `dominus dev` on a free port. The rate limit is out of the way: one principal makes the whole load."""
+    """Run `dominus dev` on a free port."""
     with contextlib.ExitStack() as stack:
         if home is None:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dominus-bench-")))
         port = _free_port()
-        limits = {"DOMINUS_RATE_LIMIT": "1000000", "DOMINUS_RATE_BURST": "1000000"}
         began = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", "dominus.cli", "dev", "--port", str(port), "--home", str(home)],
-            env={**os.environ, **limits, **environment},
+            env={**os.environ, **environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

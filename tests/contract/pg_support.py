@@ -12,6 +12,7 @@ import pytest
 from pg_keys import keys
 
 from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
+from dominus.orchestrator.engines.postgres.fair_share import FairShare
 from dominus.orchestrator.engines.postgres.pools import Postgres
 from dominus.orchestrator.handlers.context import Context, Idempotency, RawJson
 from dominus.orchestrator.identity.principal import Principal
@@ -66,7 +67,8 @@ class Caller:
         self._numbers = itertools.count()
 
     def __call__(self, key: str | None = None, body: str = "body", **more: Any) -> Context:
-        engines = cast("Any", SimpleNamespace(postgres=self.postgres, vault=_Prints))
+        shares = {"data_share": _share(), "bulk_share": _share()}
+        engines = cast("Any", SimpleNamespace(postgres=self.postgres, vault=_Prints, **shares))
         principal = Principal("tester", "service", frozenset({"*"}))
         idempotency = Idempotency(key, body) if key else None
         return Context(principal, engines, f"r{next(self._numbers)}", idempotency, **more)
@@ -95,3 +97,7 @@ def data_of(answer: Any) -> Any:
     if answer.types:
         restore_rows(data.get("items", [data]), from_json(answer.types))
     return data
+
+
+def _share() -> FairShare:
+    return FairShare(100, wait_seconds=10, what="connections")

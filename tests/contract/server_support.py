@@ -87,6 +87,7 @@ class Server:
         token: str | None = "",
         kind: str | None = JSON,
         headers: dict[str, str] | None = None,
+        more_headers: list[tuple[bytes, bytes]] | None = None,
         address: str = "127.0.0.1",
     ) -> Reply:
         """Send one request. Token: "" is root's, None is none. A dict is written in the dialect of `kind`."""
@@ -111,7 +112,10 @@ class Server:
             "raw_path": raw.encode("latin-1"),
             "query_string": query.encode("latin-1"),
             "root_path": "",
-            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in sent.items()],
+            "headers": [
+                *((name.lower().encode(), value.encode("latin-1")) for name, value in sent.items()),
+                *(more_headers or ()),
+            ],
             "client": (address, 1),
             "server": ("testserver", 80),
         }

@@ -97,6 +97,13 @@ async def test_a_repeated_creation_is_answered_alike_and_a_second_one_refused(ca
             "invalid_sql",
         ),
         (table("t", {"name": "a", "type": "int", "default": "'x'"}), ValidationError, "invalid_value"),
+        (table("t", {"name": "a", "type": "text", "default": "'a\0b'"}), ValidationError, "invalid_sql"),
+        (table("t", {"name": "a", "type": "text\0"}), ValidationError, "invalid_sql"),
+        (
+            table("t", {"name": "a", "type": "text", "constraints": ["CHECK (a <> 'a\0b')"]}),
+            ValidationError,
+            "invalid_sql",
+        ),
         (table("t", {"name": "a", "type": "int", "default": "b + 1"}), ValidationError, None),
         (table("t", {"name": "a", "type": "int", "default": "1 1"}), ValidationError, None),
         (table("t", {"name": "a", "type": "int", "constraints": ["CHECK (b > 1)"]}), ValidationError, None),

@@ -272,6 +272,15 @@ async def test_a_malformed_authorization_is_a_401_with_a_challenge(header: str, 
     assert "retry-after" not in reply.headers
 
 
+@pytest.mark.parametrize("name", [b"authorization", b"idempotency-key", b"dominus-project", b"host"])
+async def test_a_header_that_is_sent_twice_is_a_400(name: bytes, server: Server) -> None:
+    twice = [(name, b"a"), (name, b"b")]
+    reply = await server("GET", "/api/health/ping", more_headers=twice)
+    assert (reply.status, reply.code) == (400, "repeated_header")
+    other = [(b"x-anything", b"a"), (b"x-anything", b"b")]
+    assert (await server("GET", "/api/health/ping", more_headers=other)).status == 200
+
+
 async def test_the_rate_limit_of_a_principal_is_a_429_that_says_when(make_server: MakeServer) -> None:
     server = await make_server(rate_limit=0.5, rate_burst=2)
     mine, other = server.token(subject="a"), server.token(subject="b")

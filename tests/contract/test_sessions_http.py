@@ -334,3 +334,26 @@ async def test_the_metrics_count_native_connections(make_server: MakeServer) -> 
     shown = (await other("GET", "/metrics", token=None)).body.decode()
     assert 'dominus_gateway_connections_total{target="redis"} 1.0' in shown
     assert "dominus_requests_total" in shown
+
+
+# --- no longer than the token that asked for it
+
+
+async def test_a_session_token_ends_with_the_token_that_made_it(server: Server) -> None:
+    maker = server.resources.tokens.mint(Principal("brief", "service", frozenset({"*"})), 90)
+    # Twice: the second time the maker's token is known already.
+    for _ in range(2):
+        made = (await server("POST", TOKEN, {"target": "redis", "expires_in": 3600}, token=maker)).data
+        assert 85 <= made["expires_in"] <= 90
+        claims = claims_of(made["access_token"])
+        assert claims["exp"] <= claims_of(maker)["exp"]
+        assert abs(claims["exp"] - claims["iat"] - made["expires_in"]) <= 1
+    shorter = (await server("POST", TOKEN, {"target": "redis", "expires_in": 60}, token=maker)).data
+    assert shorter["expires_in"] == 60
+
+
+async def test_a_token_that_ends_now_makes_no_session(server: Server) -> None:
+    ending = Principal("ending", "service", frozenset({"*"}), expires_at=0.0)
+    with pytest.raises(AuthenticationError) as refused:
+        server.resources.tokens.mint_session(ending, "redis", 60)
+    assert refused.value.code == "token_expired"

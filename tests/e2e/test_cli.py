@@ -127,7 +127,7 @@ def finish_in_flight(server: Running, end: Callable[[], None]) -> str:
     """Begin a mint, end the server, and only when it takes nobody new send the rest of the request."""
     body = base64.b64encode(json.dumps({"method": "auth.self", "params": {}}).encode())
     head = (
-        f"POST /api/warden/mint HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\nContent-Type: text/plain\r\n"
+        f"POST /api/warden/mint HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {server.token}\r\nContent-Type: text/plain\r\n"
         f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", server.port), timeout=15) as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import struct
 import threading
 import time
@@ -88,10 +89,10 @@ def test_a_chunked_body_over_the_limit_is_a_413(live: Live, token: str) -> None:
     assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
 
 
-def test_nine_mebibytes_are_taken_and_come_back(live: Live, token: str) -> None:
+def test_nine_mebibytes_are_taken_and_come_back(live: Live, token: str, base: str) -> None:
     value = "x" * 9 * MIB
-    assert live.ask("POST", SET, {"logical_path": "large", "value": value}, token).status == 200
-    assert live.ask("POST", GET, {"logical_path": "large"}, token).data["value"] == value
+    assert live.ask("POST", f"{base}/insert", {"data": {"n": value}}, token).status == 200
+    assert live.ask("POST", f"{base}/query", {}, token).data["items"][0]["n"] == value
 
 
 def test_a_stream_of_rows_may_be_larger_than_any_body(live: Live, token: str, base: str) -> None:
@@ -254,6 +255,83 @@ def test_a_client_that_leaves_while_its_write_runs_finds_its_outcome_by_the_key(
         connection.sendall(request_head("POST", INCR, token, **more) + body)
     repeated = [live.send(request_head("POST", INCR, token, **more) + body).data for _ in range(3)]
     assert repeated == [{"value": 1}] * 3
+
+
+# --- clients that hold on to what they have
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    settings = {"WRITE_STALL": "1", "CONNECTIONS_PER_ADDRESS": "20", "UNFINISHED_PER_ADDRESS": "5"}
+    with running(tmp_path_factory.mktemp("strict") / "home", **settings) as found:
+        yield found
+
+
+def test_an_answer_that_nobody_reads_is_not_kept(strict: Live) -> None:
+    token = strict.token()
+    assert strict.ask("POST", SET, {"logical_path": "large", "value": "x" * 900_000}, token).status == 200
+    body = json.dumps({"keys": [{"logical_path": "large"}] * 5}).encode()
+    with socket.socket() as client:
+        # The kernel shall not take it all in place of the client.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(15)
+        client.connect(("127.0.0.1", strict.port))
+        more = {"content_length": str(len(body)), "content_type": "application/json"}
+        client.sendall(request_head("POST", "/api/whisperer/mget", token, **more) + body)
+        # Doing nothing is what this client is here for.
+        time.sleep(2.5)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := client.recv(65536):
+                received += len(chunk)
+    assert received < 4_400_000, "it was kept for who did not read it"
+
+
+def test_unfinished_requests_of_one_address_shut_out_neither_others_nor_itself_for_long(strict: Live) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):
+            silent = stack.enter_context(socket.create_connection(("127.0.0.1", strict.port), timeout=15))
+            with contextlib.suppress(OSError):
+                silent.sendall(b"GET /api/health HT")
+        other = stack.enter_context(
+            socket.create_connection(("127.0.0.1", strict.port), 15, source_address=("127.0.0.2", 0))
+        )
+        other.sendall(request_head("GET", "/api/health"))
+        assert read_answer(other).status == 200
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError):
+                return strict.ask("GET", "/api/health").status == 200
+            return False
+
+        until(answers, 5)
+
+
+@pytest.mark.parametrize("size", [20_000, 100_000])
+def test_a_large_header_is_a_431(size: int, live: Live) -> None:
+    with live.connect() as connection, contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        connection.sendall(request_head("GET", "/api/health", x_large="a" * size))
+        assert read_answer(connection).status == 431
+
+
+@pytest.mark.parametrize("path", ["/docs", "/api/health", "/api/warden/jwks", "/metrics"])
+def test_a_page_that_calls_the_server_by_its_own_name_gets_nothing(path: str, live: Live) -> None:
+    raw = f"GET {path} HTTP/1.1\r\nhost: evil.example:{live.port}\r\n\r\n".encode()
+    answer = live.send(raw)
+    assert (answer.status, answer.document["code"]) == (421, "unknown_host")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert live.send(raw.replace(b"evil.example", b"127.0.0.1")).status == 200
+
+
+def test_two_authorizations_are_a_400(live: Live, token: str) -> None:
+    head = request_head("GET", "/api/health/ping", token, Authorization="Bearer x.y.z")
+    answer = live.send(head)
+    assert (answer.status, answer.document["code"]) == (400, "repeated_header")
+
+
+def test_every_answer_says_that_its_type_is_not_to_be_guessed(live: Live) -> None:
+    for path in ("/docs", "/api/health", "/api/none", "/metrics", "/none"):
+        assert live.ask("GET", path).headers["x-content-type-options"] == "nosniff"
 
 
 # --- rates

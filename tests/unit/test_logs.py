@@ -46,6 +46,23 @@ def test_the_facts_of_a_request_stand_beside_the_time() -> None:
     assert (line["logger"], line["status"], line["ms"], "message" in line) == (ACCESS, 200, 1.5, False)
 
 
+@pytest.mark.parametrize("odd", ["\x1b[2J", "\x85", "\u202eevil", "\u2066", "\u2028", "\x7f", "\U000e0001"])
+def test_what_a_terminal_would_obey_is_written_as_an_escape(odd: str) -> None:
+    access = json.dumps(
+        {"path": odd, "status": 200, "ms": 1.5, "method": "GET", "operation": "x", "request_id": "r"},
+        ensure_ascii=False,
+    )
+    for formatter in (JsonFormatter(), TextFormatter()):
+        for line in (record("by %s", odd), record("%s", access, name=ACCESS)):
+            assert formatter.format(line).isprintable()
+    assert json.loads(JsonFormatter().format(record("by %s", odd)))["message"] == f"by {odd}"
+    assert json.loads(JsonFormatter().format(record("%s", access, name=ACCESS)))["path"] == odd
+
+
+def test_lines_of_a_traceback_stay_lines_for_people() -> None:
+    assert TextFormatter().format(record("one\n\ttwo")).endswith("one\n\ttwo")
+
+
 def test_an_exception_is_part_of_its_line() -> None:
     item = record("failed")
     try:

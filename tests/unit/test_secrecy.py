@@ -85,8 +85,19 @@ async def test_a_secret_in_the_url_is_not_repeated(url: str):
     assert_clean(str(caught.value))
 
 
-async def test_a_server_that_echoes_the_token_does_not_get_it_into_our_error(make_rig: MakeRig):
-    rig = make_rig(mints=(failure(401, f"unknown token {TOKEN}", details={"token": TOKEN}),))
+@pytest.mark.parametrize(
+    "answer",
+    [
+        failure(401, f"unknown token {TOKEN}", details={"token": TOKEN}),
+        failure(401, code=TOKEN),
+        raw(b'{"success":false,"error":"no","request_id":"%b"}' % TOKEN.encode(), 401),
+    ],
+    ids=["message", "code", "request_id"],
+)
+async def test_a_server_that_echoes_the_token_does_not_get_it_into_our_error(
+    make_rig: MakeRig, answer: object
+):
+    rig = make_rig(mints=(answer,))
     with pytest.raises(DominusError) as caught:
         await rig.client.redis.get("k")
     error = caught.value

@@ -79,6 +79,9 @@ def test_where_the_gateway_listens(answer: Any, expected: Endpoint):
     [
         {},
         {"dns": ""},
+        {"gateway_host": 5},
+        {"dns": ["h"], "port": 1},
+        {"dns": "h", "port": "1"},
         {"dns": "h", "port": 0},
         {"dns": "h", "port": 65_536},
         {"dns": "h", "port": True},

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dominus.contract.handshake import HANDSHAKE_SECONDS
+from dominus.orchestrator.net.addresses import spare_descriptors
 
 if TYPE_CHECKING:
     from dominus.orchestrator.settings import ServerSettings
 
 __all__ = ["Admission", "Limits", "Quiet", "why_end"]
-
-RESERVED_DESCRIPTORS = 256
-"""For HTTP, the pools and files of the same process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +25,8 @@ class Limits:
     """Open at a time, of one subject."""
     pending: int = 512
     """That have not said who they are; one more ends the oldest."""
+    pending_per_address: int = 64
+    """The same of one address; 0: any. Who has just come is let be."""
     handshake: float = HANDSHAKE_SECONDS
     """For all of a handshake."""
     connect: float = 5.0
@@ -44,22 +43,12 @@ class Limits:
     def of(cls, settings: ServerSettings) -> Limits:
         """Read them from the settings, no more connections than this process may have descriptors for."""
         return cls(
-            connections=min(settings.gateway_connections, _affordable()),
+            connections=min(settings.gateway_connections, max(16, spare_descriptors() // 2)),
             per_principal=settings.gateway_connections_per_principal,
+            pending_per_address=settings.unfinished_per_address,
             idle=settings.gateway_idle,
             max_lifetime=settings.gateway_max_lifetime,
         )
-
-
-def _affordable() -> int:
-    if sys.platform == "win32":
-        return 4096
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return 1_000_000
-    return max(16, (soft - RESERVED_DESCRIPTORS) // 2)
 
 
 class Admission:

@@ -35,6 +35,7 @@ from dominus.orchestrator.gateway.limits import Admission, Limits, why_end
 from dominus.orchestrator.gateway.metrics import GatewayMetrics, GatewayStats
 from dominus.orchestrator.gateway.tunnel import Tunnel
 from dominus.orchestrator.gateway.upstream.connection import Upstream, open_upstream
+from dominus.orchestrator.net.addresses import Addresses, AddressLimits
 from dominus.orchestrator.net.listener import BACKLOG, bind
 from dominus.orchestrator.net.rate_limit import RateLimiter
 
@@ -96,6 +97,9 @@ class Gateway:
         self._sweeper: asyncio.Task[None] | None = None
         self._greetings: dict[Greeting, None] = {}
         self._silent: dict[Greeting, None] = {}
+        self._addresses: Addresses[Greeting] = Addresses(
+            AddressLimits(unfinished=self._limits.pending_per_address)
+        )
         self._tunnels: set[Tunnel] = set()
         self._openings: set[asyncio.Task[None]] = set()
         self._is_draining = False
@@ -184,14 +188,17 @@ class Gateway:
     def came(self, greeting: Greeting) -> None:
         """Wait for its handshake; where too many are silent, the one that is so for longest goes."""
         self._greetings[greeting] = self._silent[greeting] = None
+        in_the_way = self._addresses.begin(greeting.peer, greeting, self._clock())
         if self._is_draining:
             greeting.refuse("draining", "the gateway is about to end")
         elif len(self._silent) > self._limits.pending:
             next(iter(self._silent)).refuse("gateway_full", "too many connections do not say who they are")
+        elif in_the_way is not None:
+            in_the_way.refuse("gateway_full", "too many connections of this address do not say who they are")
 
     def asked(self, greeting: Greeting, hello: Hello) -> None:
         """Open the way to what it wants."""
-        self._silent.pop(greeting, None)
+        self._spoke(greeting)
         task = asyncio.create_task(self._open(greeting, hello))
         greeting.opening = task
         self._openings.add(task)
@@ -199,7 +206,7 @@ class Gateway:
 
     def sent_away(self, greeting: Greeting, code: str, message: str) -> None:
         """Count it, and say so."""
-        self._silent.pop(greeting, None)
+        self._spoke(greeting)
         named = greeting.hello.target if greeting.hello is not None else None
         self._metrics.was_refused(named if named in self.targets else "", code)
         if not self._lines.take(code):
@@ -208,7 +215,11 @@ class Gateway:
     def left(self, greeting: Greeting) -> None:
         """Forget it."""
         self._greetings.pop(greeting, None)
+        self._spoke(greeting)
+
+    def _spoke(self, greeting: Greeting) -> None:
         self._silent.pop(greeting, None)
+        self._addresses.finish(greeting.peer, greeting)
 
     # --- from the door to the database
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from dominus.orchestrator.engines.postgres.fair_share import FairShare
 
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.pools import Postgres
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from dominus.orchestrator.settings import ServerSettings
 
 __all__ = ["Resources"]
+
+DATA_WAIT_SECONDS = 10.0
+BULK_WAIT_SECONDS = 30.0
+"""Loads take their time; the next one waits for longer than a statement would."""
 
 
 @dataclass(slots=True)
@@ -27,3 +33,14 @@ class Resources:
     tokens: Tokens
     gateway: RunningGateway | None = None
     """None: this server runs no gateway."""
+    data_share: FairShare = field(init=False)
+    """Who may use a connection of `postgres.data`."""
+    bulk_share: FairShare = field(init=False)
+    """Who may use one for a bulk load besides: a client decides how long that takes, so they are a quarter of all."""
+
+    def __post_init__(self) -> None:
+        size = self.settings.pool_size
+        self.data_share = FairShare(size, wait_seconds=DATA_WAIT_SECONDS, what="database connections")
+        self.bulk_share = FairShare(
+            max(min(2, size), size // 4), wait_seconds=BULK_WAIT_SECONDS, what="places for bulk loads"
+        )

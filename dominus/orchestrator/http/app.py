@@ -78,9 +78,10 @@ class Orchestrator:
             resources = await stack.enter_async_context(self._opening())
             upkeep = asyncio.create_task(_maintain(resources), name="dominus-maintenance")
             stack.push_async_callback(end_task, upkeep)
+            dispatcher = Dispatcher(resources, self._routes, self._handlers, self._metrics)
+            stack.push_async_callback(dispatcher.authentication.aclose)
             self._stack = stack.pop_all()
-        self._resources = resources
-        self._dispatcher = Dispatcher(resources, self._routes, self._handlers, self._metrics)
+        self._resources, self._dispatcher = resources, dispatcher
         return resources
 
     async def stop(self) -> None:
@@ -114,7 +115,7 @@ class Orchestrator:
             raise DominusError("not running", status_code=503)
         exchange = Exchange(request.scope, request.receive, 0)
         credential = (exchange.header(b"authorization") or "").rpartition(" ")[2]
-        principal = await self._dispatcher.principal(
+        principal = await self._dispatcher.authentication.principal(
             exchange, Auth.TOKEN if credential.count(".") == 2 else Auth.PSK
         )
         if not principal.may("metrics:read"):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import time
 from base64 import b64decode
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, MutableMapping
 from typing import Any, cast
 
 from dominus.contract.envelope import Dialect, decode
@@ -16,23 +19,46 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 MAX_HEADER_LINE = 64 * 1024
 IDLE_SECONDS = 30.0
 """A body that stands still for so long is given up: it holds memory, and a stream a database connection."""
+RATE_WINDOW_SECONDS = 20.0
+"""Of waiting for the client; the time in which nobody asked for more of the body does not count."""
+LARGE_BYTES = 64 * 1024
 DRAIN_SECONDS, DRAIN_IDLE_SECONDS = 10.0, 1.0
 
 
 class BodyReader:
     """The body of one request."""
 
-    def __init__(self, receive: Receive, declared: str | None, limit: int) -> None:
+    def __init__(self, receive: Receive, declared: str | None, limit: int, least_rate: int = 0) -> None:
         self._receive = receive
         self._declared = declared
         self._limit = limit
         self._is_done = False
+        self._least_rate = least_rate
+        self._waited_seconds = 0.0
+        self._waited_bytes = 0
 
     def restrict(self, limit: int) -> None:
         """Take no more than so many bytes: the caller is not known."""
         self._limit = min(self._limit, limit)
 
     async def _next(self) -> bytes:
+        began = time.monotonic()
+        chunk = await self._received()
+        self._waited_seconds += time.monotonic() - began
+        self._waited_bytes += len(chunk)
+        if self._waited_seconds >= RATE_WINDOW_SECONDS:
+            if not self._is_done and self._waited_bytes < self._least_rate * self._waited_seconds:
+                self._is_done = True
+                raise DominusError(
+                    f"the body comes with less than {self._least_rate} bytes a second",
+                    code="body_too_slow",
+                    status_code=408,
+                    hint="gather the rows first, and send them when they are there",
+                )
+            self._waited_seconds, self._waited_bytes = 0.0, 0
+        return chunk
+
+    async def _received(self) -> bytes:
         scope = asyncio.timeout(IDLE_SECONDS)
         try:
             async with scope:
@@ -122,6 +148,19 @@ def document_of(body: bytes, dialect: Dialect) -> bytes:
         raise ValidationError(f"the body is not base64: {error}", code="bad_body") from None
 
 
+@contextlib.contextmanager
+def _no_collection() -> Generator[None]:
+    """Keep the garbage collector from walking what is being made, again and again: ten times the time of parsing."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def fields_of(document: bytes) -> dict[str, Any]:
     """Return the fields of a JSON object.
 
@@ -129,7 +168,8 @@ def fields_of(document: bytes) -> dict[str, Any]:
         ValidationError: it is none.
     """
     try:
-        found = decode(document, Dialect.JSON)
+        with _no_collection() if len(document) > LARGE_BYTES else contextlib.nullcontext():
+            found = decode(document, Dialect.JSON)
     except (ValueError, RecursionError) as error:
         raise ValidationError(f"the body is not JSON: {error}", code="bad_body") from None
     if not isinstance(found, dict):

@@ -12,7 +12,7 @@ from dominus.errors import ValidationError
 from dominus.orchestrator.http.body import BodyReader, Receive
 from dominus.orchestrator.identity.principal import Principal
 
-__all__ = ["Exchange", "Scope", "Send", "address_of", "deadline_of", "query_of", "send_answer"]
+__all__ = ["Exchange", "Scope", "Send", "address_of", "deadline_of", "query_of"]
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -37,7 +37,7 @@ class Exchange:
         "scope",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, limit: int, least_rate: int = 0) -> None:
         self.scope = scope
         headers: dict[bytes, bytes] = dict(scope["headers"])
         self.headers = headers
@@ -49,7 +49,7 @@ class Exchange:
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         self.dialect = Dialect.BASE64 if kind == b"text/plain" else Dialect.JSON
         self.is_stream = kind == JSON_LINES.encode()
-        self.body = BodyReader(receive, self.header(b"content-length"), limit)
+        self.body = BodyReader(receive, self.header(b"content-length"), limit, least_rate)
         self.principal = _ANYONE
         self.operation: Operation[Any, Any] | None = None
 
@@ -57,6 +57,19 @@ class Exchange:
         """Return a header by its lower-case name."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    def refuse_repeated(self, *names: bytes) -> None:
+        """Refuse a request in which one of these headers occurs twice: a proxy may have believed the other one.
+
+        Raises:
+            ValidationError: one does.
+        """
+        sent: list[tuple[bytes, bytes]] = self.scope["headers"]
+        if len(sent) == len(self.headers):
+            return
+        for name in names:
+            if sum(name == other for other, _ in sent) > 1:
+                raise ValidationError(f"{name.decode()}: is sent more than once", code="repeated_header")
 
 
 def address_of(exchange: Exchange) -> str:
@@ -90,20 +103,3 @@ def query_of(scope: Scope) -> dict[str, Any]:
         )
     except (ValueError, UnicodeDecodeError):
         raise ValidationError("the query string is malformed", code="bad_query") from None
-
-
-async def send_answer(
-    send: Send, status: int, body: bytes, exchange: Exchange, extra: list[tuple[bytes, bytes]]
-) -> None:
-    """Send a whole answer."""
-    kind = b"application/json" if exchange.dialect is Dialect.JSON else b"text/plain; charset=us-ascii"
-    headers = [
-        (b"content-type", kind),
-        (b"content-length", str(len(body)).encode()),
-        (b"dominus-wire", b"json"),
-        (b"x-request-id", exchange.request_id.encode()),
-        (b"cache-control", b"no-store"),
-        *extra,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 __all__ = ["Principal"]
 
@@ -21,6 +22,8 @@ class Principal:
     environment: str = "development"
     target: str | None = None
     """What a session token opens; None for every other token."""
+    expires_at: float = field(default=math.inf, compare=False)
+    """Unix time at which the token ends; nothing that is made with it lives longer. A PSK has no end."""
 
     def may(self, scope: str | None) -> bool:
         """Return whether a scope is covered; None asks for nothing."""

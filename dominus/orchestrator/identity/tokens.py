@@ -113,11 +113,24 @@ class Tokens:
         """Return a token that says who `principal` is, by default for `lifetime_seconds` of the settings."""
         return self._signed(principal, lifetime_seconds or self.lifetime_seconds, {})
 
+    def session_seconds(self, principal: Principal, asked_seconds: int) -> int:
+        """Return how long a session token may live that `principal` asks for: no longer than its own token.
+
+        Raises:
+            AuthenticationError: that one ends right now.
+        """
+        # The new token begins with this second, which has begun already.
+        left = min(asked_seconds, principal.expires_at - int(self._clock()))
+        if left < 1:
+            raise AuthenticationError("the token has expired", code="token_expired", hint="mint a new one")
+        return int(left)
+
     def mint_session(self, principal: Principal, target: str, lifetime_seconds: int) -> str:
         """Return a token that opens one target of the gateway to `principal`, and nothing over HTTP but its calls.
 
-        Whether the principal may have it is the caller's to check.
+        Whether the principal may have it is the caller's to check; it ends with the principal's own token.
         """
+        lifetime_seconds = self.session_seconds(principal, lifetime_seconds)
         session = replace(principal, use=_SESSION, scopes=frozenset({scope_of(target)}))
         return self._signed(session, lifetime_seconds, {"aud": AUDIENCE, "target": target})
 
@@ -298,6 +311,7 @@ def _read_claims(claims: dict[str, Any], now: float) -> tuple[Principal, float]:
             frozenset(claims["scopes"]),
             claims["project"],
             claims["environment"],
+            expires_at=expires_at,
         )
     except (KeyError, TypeError, ValueError):
         raise _refused("a claim is missing") from None

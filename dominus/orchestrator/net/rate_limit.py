@@ -1,4 +1,4 @@
-"""Token buckets by name, in the memory of one worker: a limit is that of a worker, not of a fleet."""
+"""Token buckets by name, in the memory of one worker: a limit is that of a worker (see shared_rate_limit.py)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-__all__ = ["RateLimiter"]
+__all__ = ["MAX_NAMES", "RateLimiter"]
 
 MAX_NAMES = 10_000
 

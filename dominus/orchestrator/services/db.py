@@ -58,7 +58,8 @@ async def tables(ctx: Context, request: contract.TablesRequest) -> RawJson:
     catalog = await catalog_of(ctx.resources.postgres)
     await catalog.require_schema(request.schema_)
     try:
-        found: str = await ctx.resources.postgres.data.fetchval(_TABLES, request.schema_)
+        async with ctx.resources.data_share.of(ctx.principal.subject):
+            found: str = await ctx.resources.postgres.data.fetchval(_TABLES, request.schema_)
     except FAILURES as error:
         raise from_postgres(error) from error
     return RawJson.of(b'{"tables":%b}' % found.encode())
@@ -85,8 +86,9 @@ async def _run(
         try:
             table.refuse_naive(request.naive or ())
             statement = build(table)
-            asked = postgres.data.fetchrow(statement.sql, *statement.args, is_inert=statement.is_inert)
-            return await asked, statement
+            async with ctx.resources.data_share.of(ctx.principal.subject):
+                asked = postgres.data.fetchrow(statement.sql, *statement.args, is_inert=statement.is_inert)
+                return await asked, statement
         except (ValidationError, *FAILURES) as error:
             is_stale = is_stale_catalog(error) or getattr(error, "code", None) == "unknown_column"
             if is_second or not is_stale or not await catalog.has_changed(table):
@@ -197,10 +199,15 @@ async def bulk_insert(ctx: Context, request: contract.BulkInsertRequest) -> RawJ
 async def _store_lines(
     ctx: Context, request: contract.BulkInsertRequest, lines: AsyncIterator[bytes]
 ) -> RawJson:
-    postgres = ctx.resources.postgres
+    postgres, subject = ctx.resources.postgres, ctx.principal.subject
     catalog = await catalog_of(postgres)
     await catalog.table(request.schema_, request.table)
-    async with postgres.data.acquire() as connection, connection.transaction():
+    async with (
+        ctx.resources.bulk_share.of(subject),
+        ctx.resources.data_share.of(subject),
+        postgres.data.acquire() as connection,
+        connection.transaction(),
+    ):
         total = await bulk.copy_lines(connection, lines)
         if ctx.stream is not None and ctx.seal is not None:
             # Only now is it known what was sent; from here on a failure may be that of a repeat.

@@ -82,7 +82,11 @@ _TYPE_HINTS = {
 @asynccontextmanager
 async def _altering(ctx: Context, catalog: Catalog, schema: str) -> AsyncGenerator[Connection]:
     """Give a connection in a transaction; at its end, every orchestrator forgets what it knew of tables."""
-    async with ctx.resources.postgres.data.acquire() as connection, connection.transaction():
+    async with (
+        ctx.resources.data_share.of(ctx.principal.subject),
+        ctx.resources.postgres.data.acquire() as connection,
+        connection.transaction(),
+    ):
         await connection.execute(_SESSION)
         await catalog.require_schema(schema, connection)
         yield connection

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from dominus.contract import secrets as contract
-from dominus.contract.values import wire_value
 from dominus.errors import NotFoundError, ServiceError, ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.handlers.context import Context, RawJson
@@ -26,8 +25,13 @@ handlers = Handlers(contract.secrets)
 
 MAX_SECRET_BYTES = 1024 * 1024
 """Of a value's JSON."""
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""Of all values of one answer."""
 
 
+MAX_DEPTH = 100
+_SPARE_DEPTH = 201 - MAX_DEPTH
+"""The parser, ours and the client's, goes 201 levels deep."""
 _MAX_VERSION = 2**31 - 1
 
 
@@ -41,12 +45,19 @@ WHERE s.project = $1 AND s.environment = $2 AND s.key = $3
 """
 
 
+# What is too much together is not even read: the length of a value is known without it.
 _GET_MANY = """
-SELECT s.key, s.version, v.nonce, v.ciphertext, d.wrapped, d.master_id
-FROM dominus.secrets s
-JOIN dominus.secret_versions v USING (project, environment, key, version)
-JOIN dominus.data_keys d ON d.id = v.data_key_id
-WHERE s.project = $1 AND s.environment = $2 AND s.key = ANY($3::text[])
+WITH found AS (
+  SELECT s.key, s.version, v.nonce, v.ciphertext, v.data_key_id,
+         sum(octet_length(v.ciphertext)) OVER () <= $4 AS fits
+  FROM dominus.secrets s
+  JOIN dominus.secret_versions v USING (project, environment, key, version)
+  WHERE s.project = $1 AND s.environment = $2 AND s.key = ANY($3::text[])
+)
+SELECT f.key, f.version, f.nonce, CASE WHEN f.fits THEN f.ciphertext END AS ciphertext, f.fits,
+       d.wrapped, d.master_id
+FROM found f
+JOIN dominus.data_keys d ON d.id = f.data_key_id
 """
 
 
@@ -95,7 +106,7 @@ WHERE project = $1 AND environment = $2 AND key = $3
 
 
 @handlers(contract.GET)
-async def get_secret(ctx: Context, request: contract.SecretGet) -> contract.SecretAnswer:
+async def get_secret(ctx: Context, request: contract.SecretGet) -> RawJson:
     """Its newest version, or the one asked for."""
     version = request.version
     if version is not None and version > _MAX_VERSION:
@@ -104,26 +115,30 @@ async def get_secret(ctx: Context, request: contract.SecretGet) -> contract.Secr
     if not rows or rows[0]["nonce"] is None:
         raise _missing(ctx, request.key, version if rows else None)
     row = rows[0]
-    return {
-        "secret": {
-            "key": request.key,
-            "value": _opened(ctx, request.key, row),
-            "version": row["version"],
-            "comment": row["comment"],
-            "updated_at": row["created_at"].isoformat(),
-        }
+    facts = {
+        "key": request.key,
+        "version": row["version"],
+        "comment": row["comment"],
+        "updated_at": row["created_at"].isoformat(),
     }
+    # Values are JSON already, and go out as they were stored: making objects of them would hold up other requests.
+    return RawJson.of(b'{"secret":{"value":%b,%b}' % (_opened(ctx, request.key, row), to_json(facts)[1:]))
 
 
 @handlers(contract.GET_MANY)
-async def get_secrets(ctx: Context, request: contract.SecretGetMany) -> contract.SecretValues:
+async def get_secrets(ctx: Context, request: contract.SecretGetMany) -> RawJson:
     """One query, whatever their number."""
     keys = list(dict.fromkeys(request.keys))
-    values = {row["key"]: _opened(ctx, row["key"], row) for row in await _fetched(ctx, _GET_MANY, keys)}
-    return {
-        "values": {key: values[key] for key in keys if key in values},
-        "missing": [key for key in keys if key not in values],
-    }
+    rows = {row["key"]: row for row in await _fetched(ctx, _GET_MANY, keys, MAX_ANSWER_BYTES)}
+    if not all(row["fits"] for row in rows.values()):
+        raise ValidationError(
+            f"the secrets are more than {MAX_ANSWER_BYTES >> 20} MiB together",
+            code="answer_too_large",
+            hint="ask for fewer at once",
+        )
+    values = b",".join(b"%b:%b" % (to_json(key), _opened(ctx, key, rows[key])) for key in keys if key in rows)
+    missing = to_json([key for key in keys if key not in rows])
+    return RawJson.of(b'{"values":{%b},"missing":%b}' % (values, missing))
 
 
 @handlers(contract.UPSERT)
@@ -216,18 +231,17 @@ def _place(ctx: Context) -> tuple[str, str]:
     return ctx.principal.project, ctx.principal.environment
 
 
-def _opened(ctx: Context, key: str, row: Record) -> Any:
+def _opened(ctx: Context, key: str, row: Record) -> bytes:
+    """Return the JSON of a value."""
     project, environment = _place(ctx)
-    return from_json(
-        ctx.resources.vault.open(
-            row, project=project, environment=environment, key=key, version=row["version"]
-        )
+    return ctx.resources.vault.open(
+        row, project=project, environment=environment, key=key, version=row["version"]
     )
 
 
 def _encoded(value: Any) -> bytes:
     try:
-        data = to_json(wire_value(value))
+        data = to_json(value)
     except PydanticSerializationError:
         raise ValidationError("value: is not JSON in Unicode") from None
     if len(data) > MAX_SECRET_BYTES:
@@ -235,7 +249,20 @@ def _encoded(value: Any) -> bytes:
             f"value: has {len(data)} bytes of JSON, a secret has at most {MAX_SECRET_BYTES}",
             hint="store large things as files",
         )
+    _check(data)
     return data
+
+
+def _check(data: bytes) -> None:
+    """Refuse what no reader could parse: too deep, or a number that became infinite, as 1e999 does."""
+    if b"Infinity" not in data and b"NaN" not in data and data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
+    try:
+        from_json(b"[" * _SPARE_DEPTH + data + b"]" * _SPARE_DEPTH, allow_inf_nan=False)
+    except ValueError as error:
+        if "recursion" in str(error):
+            raise ValidationError(f"value: nested more than {MAX_DEPTH} deep") from None
+        raise ValidationError("value: a number is too large for a JSON number") from None
 
 
 def _info(row: Record) -> contract.SecretInfo:

@@ -20,7 +20,7 @@ handlers = Handlers(contract.sessions)
 
 @handlers(contract.SESSION_TOKEN)
 async def session_token(ctx: Context, request: contract.SessionTokenRequest) -> contract.SessionToken:
-    """For one target; it opens nothing else, and nothing over HTTP but the gateway's own calls."""
+    """For one target; it opens nothing else, and ends with the token that asked for it if not sooner."""
     scope = contract.scope_of(request.target)
     # Before the look at the targets: who has no right to one learns nothing of them.
     if not ctx.principal.may(scope):
@@ -29,11 +29,13 @@ async def session_token(ctx: Context, request: contract.SessionTokenRequest) -> 
         )
     host = _host(ctx)
     await host.check(_target(host, request.target))
-    token = ctx.resources.tokens.mint_session(ctx.principal, request.target, request.expires_in)
+    tokens = ctx.resources.tokens
+    seconds = tokens.session_seconds(ctx.principal, request.expires_in)
+    token = tokens.mint_session(ctx.principal, request.target, seconds)
     return {
         "access_token": token,
         "token_type": "Bearer",
-        "expires_in": request.expires_in,
+        "expires_in": seconds,
         "target": request.target,
     }
 

@@ -27,7 +27,7 @@ from dominus.orchestrator.home import HomeLock, hold, open_home, read_or_create_
 from dominus.orchestrator.identity.tokens import Tokens
 from dominus.orchestrator.identity.vault import MASTER_KEY_BYTES, Vault, parse_master_keys
 from dominus.orchestrator.net.tasks import end_task
-from dominus.orchestrator.settings import ServerSettings
+from dominus.orchestrator.settings import SERVE_RATE_LIMIT, ServerSettings
 
 __all__ = [
     "OpenResources",
@@ -117,6 +117,8 @@ def check_process_resources(settings: ServerSettings) -> ProcessResources:
             code="settings_missing",
             hint=f"`dominus serve` embeds nothing; for a laptop there is `{shell_command('dev')}`",
         )
+    if settings.rate_limit is None:
+        settings.rate_limit = SERVE_RATE_LIMIT
     return ProcessResources(
         settings=settings,
         dsn=_given(settings.database_url) or "",

@@ -21,7 +21,6 @@ from dominus.orchestrator.settings import read_settings
 
 __all__ = ["open_embedded"]
 
-UNLIMITED = 1e9
 _lock = threading.Lock()
 _processes: dict[Path, tuple[int, ProcessResources]] = {}
 
@@ -50,9 +49,6 @@ def _process_of(home: Path) -> ProcessResources:
         if found is None:
             program = Path(sys.argv[0]).name or "python"
             settings = read_settings(home=key, request_log=False)
-            if "rate_limit" not in settings.model_fields_set:
-                # The only caller is this process, and it cannot run away from itself.
-                settings.rate_limit, settings.rate_burst = UNLIMITED, int(UNLIMITED)
             found = (os.getpid(), open_process_resources(settings, f"{program}, with DOMINUS_URL=embedded"))
             _processes[key] = found
             atexit.register(found[1].close)

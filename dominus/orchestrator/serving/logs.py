@@ -38,11 +38,11 @@ class JsonFormatter(logging.Formatter):
         head = f'{{"ts":"{self._stamp}.{int(record.msecs):03d}Z","level":"{record.levelname.lower()}",'
         message = record.getMessage()
         if record.name == ACCESS and message.startswith("{"):
-            return f'{head}"logger":"{ACCESS}",{message[1:]}'
+            return _visible(f'{head}"logger":"{ACCESS}",{message[1:]}')
         facts: dict[str, Any] = {"logger": record.name, "message": message}
         if record.exc_info:
             facts["exception"] = self.formatException(record.exc_info)
-        return head + to_json(facts, fallback=str, inf_nan_mode="strings").decode()[1:]
+        return _visible(head + to_json(facts, fallback=str, inf_nan_mode="strings").decode()[1:])
 
 
 class TextFormatter(logging.Formatter):
@@ -55,12 +55,31 @@ class TextFormatter(logging.Formatter):
         """Return the line."""
         message = record.getMessage()
         if record.name != ACCESS or not message.startswith("{"):
-            return super().format(record)
+            return _visible(super().format(record), kept="\n\t")
         facts: dict[str, Any] = from_json(message)
-        return (
+        return _visible(
             f"{self.formatTime(record, self.datefmt)} {facts['status']} {facts['ms']:>8.2f} ms  "
             f"{facts['method']} {facts['path']}  {facts['operation']}  {facts['request_id']}"
         )
+
+
+def _visible(line: str, kept: str = "") -> str:
+    """Write what a terminal would obey, or show in another order, as an escape; in JSON it stays the same text."""
+    if line.isprintable():
+        return line
+    return "".join(
+        character if character.isprintable() or character in kept else _escape(character)
+        for character in line
+    )
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    # JSON has no escape for these but the two halves.
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
 
 
 class LineHandler(logging.Handler):

@@ -19,12 +19,14 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from dominus.contract.envelope import failure
 from dominus.errors import ConflictError, ServiceError
 from dominus.orchestrator.gateway.listener import listener_of_worker, open_for_dev, open_for_serve
 from dominus.orchestrator.home import LOCK, hold, open_home
 from dominus.orchestrator.http.app import Orchestrator
 from dominus.orchestrator.http.body import Receive
 from dominus.orchestrator.http.exchange import Scope, Send
+from dominus.orchestrator.net.hosts import AllowedHosts
 from dominus.orchestrator.net.listener import BACKLOG, bind, check_certificate, is_loopback, url_of
 from dominus.orchestrator.serving.assembly import (
     ProcessResources,
@@ -32,7 +34,7 @@ from dominus.orchestrator.serving.assembly import (
     open_process_resources,
     open_resources,
 )
-from dominus.orchestrator.serving.http_protocol import BoundedHttp
+from dominus.orchestrator.serving.http_protocol import BoundedConfig, HttpLimits
 from dominus.orchestrator.serving.logs import configure_logging, flush_logs
 from dominus.orchestrator.settings import ServerSettings, read_settings
 
@@ -49,8 +51,11 @@ METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 class Served:
     """The app as uvicorn runs it; a start that fails leaves its error here, and no traceback in the log."""
 
-    def __init__(self, app: Orchestrator, *, is_worker: bool = False) -> None:
+    def __init__(
+        self, app: Orchestrator, hosts: AllowedHosts | None = None, *, is_worker: bool = False
+    ) -> None:
         self._app = app
+        self._hosts = hosts
         self._is_worker = is_worker
         self.error: Exception | None = None
 
@@ -58,8 +63,10 @@ class Served:
         """Answer one request, or live through the server's lifespan."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        else:
+        elif self._hosts is None or self._hosts(_host_of(scope)):
             await self._app(scope, receive, send)
+        else:
+            await _refuse_host(send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -86,6 +93,23 @@ class Served:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+def _host_of(scope: Scope) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+
+
+async def _refuse_host(send: Send) -> None:
+    body = failure(
+        "this server is not called so",
+        "unknown_host",
+        None,
+        "",
+        "call it by an address or as localhost, or name its host in DOMINUS_ALLOWED_HOSTS",
+    )
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 421, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
 def run_dev(
     *, host: str, port: int, home: Path, log_level: str, on_ready: Callable[[ProcessResources, str], None]
 ) -> None:
@@ -109,7 +133,8 @@ def run_dev(
             process = open_process_resources(settings, f"dominus dev on {url}")
             stack.callback(_close, process)
             process.gateway = gateway_listener
-        _run(process, listener, lambda: on_ready(process, url), {"proxy_headers": False})
+        hosts = AllowedHosts.of(host, settings.allowed_hosts)
+        _run(process, listener, lambda: on_ready(process, url), {"proxy_headers": False}, hosts)
 
 
 def run_serve(
@@ -138,7 +163,7 @@ def run_serve(
         ready = f"serving on {url} with {workers} worker{'s' * (workers > 1)}"
         if workers == 1:
             process.gateway = gateway_listener
-            _run(process, listener, lambda: _log.info(ready), options)
+            _run(process, listener, lambda: _log.info(ready), options, _named_hosts(settings))
         else:
             os.environ[LOG_LEVEL] = log_level
             asyncio.run(_check_engines(process))
@@ -153,7 +178,13 @@ def make_worker() -> Served:
     settings = read_settings()
     process = check_process_resources(settings)
     process.gateway = listener_of_worker(settings)
-    return Served(Orchestrator(lambda: open_resources(process)), is_worker=True)
+    app = Orchestrator(lambda: open_resources(process))
+    return Served(app, _named_hosts(settings), is_worker=True)
+
+
+def _named_hosts(settings: ServerSettings) -> AllowedHosts | None:
+    # What a production server is called is the proxy's to know, unless somebody says so.
+    return AllowedHosts.of("", settings.allowed_hosts) if settings.allowed_hosts else None
 
 
 @contextlib.contextmanager
@@ -226,15 +257,17 @@ class _Server(uvicorn.Server):
 
 
 def _config(app: Any, settings: ServerSettings, options: dict[str, Any]) -> uvicorn.Config:
-    return uvicorn.Config(
+    trusted = os.environ.get("FORWARDED_ALLOW_IPS", "") if options.get("proxy_headers") else ""
+    return BoundedConfig(
         app,
-        http=BoundedHttp,
+        limits=HttpLimits.of(settings, trusted),
         ws="none",
         lifespan="on",
         interface="asgi3",
         log_config=None,
         access_log=False,
         server_header=False,
+        headers=[("x-content-type-options", "nosniff")],
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace)),
@@ -243,9 +276,13 @@ def _config(app: Any, settings: ServerSettings, options: dict[str, Any]) -> uvic
 
 
 def _run(
-    process: ProcessResources, listener: socket.socket, on_ready: Callable[[], None], options: dict[str, Any]
+    process: ProcessResources,
+    listener: socket.socket,
+    on_ready: Callable[[], None],
+    options: dict[str, Any],
+    hosts: AllowedHosts | None,
 ) -> None:
-    served = Served(Orchestrator(lambda: open_resources(process)))
+    served = Served(Orchestrator(lambda: open_resources(process)), hosts)
     server = _Server(_config(served, process.settings, options), on_ready)
     try:
         server.run(sockets=[listener])

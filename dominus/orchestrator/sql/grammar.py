@@ -95,6 +95,8 @@ class _Token:
 def _tokens(text: str, what: str) -> list[_Token]:
     found: list[_Token] = []
     at, text = 0, text.strip()
+    if "\0" in text:
+        raise _refused(what, "holds NUL, which PostgreSQL has no text for")
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None or match.lastgroup is None:

@@ -46,6 +46,12 @@ _DOWN = _Rule(ServiceError, "database_unavailable", 503)
 _BUSY = _Rule(ServiceError, "database_busy", 503)
 _BROKEN = _Rule(ServiceError, "database_error", 500)
 _NO_TEXT = _Rule(ValidationError, "invalid_text")
+_LOCKED = _Rule(
+    ServiceError,
+    "lock_timeout",
+    503,
+    hint="find the long transaction with pg_stat_activity, or set DOMINUS_LOCK_TIMEOUT",
+)
 
 _BY_STATE: Mapping[str, _Rule] = {
     "0A000": _Rule(ValidationError, "not_supported"),
@@ -82,7 +88,7 @@ _BY_STATE: Mapping[str, _Rule] = {
     "54000": _Rule(ValidationError, "too_large"),
     "54011": _Rule(ValidationError, "too_many_columns"),
     "55006": _BUSY,
-    "55P03": _BUSY,
+    "55P03": _LOCKED,
     "57014": _Rule(DominusTimeoutError, "statement_timeout", hint="narrow the filters, or add an index"),
     "P0001": _Rule(ValidationError, "raised_by_trigger"),
 }
@@ -103,7 +109,7 @@ _BY_CLASS: Mapping[str, _Rule] = {
     "P0": _Rule(ValidationError, "raised_by_trigger"),
 }
 # A message about the server itself is for the log, not for the caller.
-_SECRETIVE = frozenset({_DOWN, _BUSY, _BROKEN})
+_SECRETIVE = frozenset({_DOWN, _BUSY, _BROKEN, _LOCKED})
 _STALE = frozenset({"42703", "42P01", "42883", "42804", "3F000"})
 
 
@@ -168,9 +174,15 @@ def _refused(rule: _Rule, state: str) -> DominusError:
     said = {
         _DOWN: "the database is not available",
         _BUSY: "the database could not do this now, because of what others do at the same time",
+        _LOCKED: "another transaction held a lock on the table or row for too long",
     }.get(rule, "the database failed")
     return rule.kind(
-        said, code=rule.code, status_code=rule.status, details={"sqlstate": state}, retry_after=1.0
+        said,
+        code=rule.code,
+        status_code=rule.status,
+        details={"sqlstate": state},
+        retry_after=1.0,
+        hint=rule.hint,
     )
 
 

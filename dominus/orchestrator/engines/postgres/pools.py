@@ -140,6 +140,7 @@ def _data_pool(dsn: str, settings: ServerSettings, login: DataLogin) -> Any:
         # As a setting of the session's start it is also what RESET ROLE goes back to.
         "role": settings.data_role,
         "statement_timeout": milliseconds,
+        "lock_timeout": str(max(1, round(settings.lock_timeout * 1000))),
         "idle_in_transaction_session_timeout": milliseconds,
         "jit": "off",
     }
