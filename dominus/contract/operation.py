@@ -70,9 +70,15 @@ class Operation(Generic[Req, Data]):
         """The keys that an answer's `data` must have."""
         return _required_keys(self.result)
 
+    @property
+    def is_list(self) -> bool:
+        """Whether an answer's `data` is a list, not an object."""
+        return get_origin(self.result) is list
+
 
 @cache
-def _required_keys(result: type) -> frozenset[str]:
+def _required_keys(result: Any) -> frozenset[str]:
+    result = get_origin(result) or result
     # `__required_keys__` does not see NotRequired where annotations are strings, as they are here.
     declared: frozenset[str] = getattr(result, "__required_keys__", frozenset())
     hints = get_type_hints(result, include_extras=True) if declared else {}

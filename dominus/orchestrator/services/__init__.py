@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dominus.contract import services
 from dominus.orchestrator.handlers.registry import Handler
-from dominus.orchestrator.services import auth, db, ddl, health, redis, secrets, sessions
+from dominus.orchestrator.services import auth, db, ddl, guardian, health, redis, secrets, sessions
 
 __all__ = ["handlers_by_operation"]
 
-_SERVICES = (auth, secrets, db, ddl, redis, sessions, health)
+_SERVICES = (auth, guardian, secrets, db, ddl, redis, sessions, health)
 
 
 def handlers_by_operation() -> dict[str, Handler]:
@@ -17,7 +17,7 @@ def handlers_by_operation() -> dict[str, Handler]:
     Raises:
         RuntimeError: an operation has none.
     """
-    known = {module.handlers.service.name for module in _SERVICES}
-    if missing := {service.name for service in services()} - known:
-        raise RuntimeError(f"services without handlers: {', '.join(sorted(missing))}")
+    known = {module.handlers.service for module in _SERVICES}
+    if missing := [service.prefix for service in services() if service not in known]:
+        raise RuntimeError(f"services without handlers: {', '.join(missing)}")
     return {name: handler for module in _SERVICES for name, handler in module.handlers.all().items()}

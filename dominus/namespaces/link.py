@@ -1,0 +1,57 @@
+"""What the namespaces of all links share: list, add, remove."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from dominus.contract.guardian.derive import LinkCalls, LinksChanged
+from dominus.namespaces.base import Namespace, as_list
+
+if TYPE_CHECKING:
+    from dominus.caller import Caller
+
+__all__ = ["LinkNamespace"]
+
+Row = TypeVar("Row")
+
+
+class LinkNamespace(Namespace, Generic[Row]):
+    """What belongs to a record, such as a role's scopes."""
+
+    def __init__(self, caller: Caller, calls: LinkCalls[Row]) -> None:
+        super().__init__(caller)
+        self._calls = calls
+
+    async def list(self, owner_id: str, /, *, timeout: float | None = None) -> builtins.list[Row]:
+        """Return all that belongs to a record, in the order of their names.
+
+        Raises:
+            NotFoundError: there is no such record.
+        """
+        return await self._ask(self._calls.get, timeout, **{self._calls.link.owner.id_field: owner_id})
+
+    async def add(
+        self, owner_id: str, ids: Sequence[str], /, *, timeout: float | None = None
+    ) -> LinksChanged:
+        """Add 1 to 1,000 of them, by their ids: all or none. What is there already stays; `added` counts the new.
+
+        Raises:
+            NotFoundError: the record, or some that are to be added, do not exist; `details["missing"]` lists them.
+        """
+        return await self._ask(self._calls.add, timeout, **self._named(owner_id, ids))
+
+    async def remove(
+        self, owner_id: str, ids: Sequence[str], /, *, timeout: float | None = None
+    ) -> LinksChanged:
+        """Remove 1 to 1,000 of them, by their ids; `removed` counts those that were there.
+
+        Raises:
+            NotFoundError: there is no such record.
+        """
+        return await self._ask(self._calls.remove, timeout, **self._named(owner_id, ids))
+
+    def _named(self, owner_id: str, ids: Sequence[str]) -> dict[str, Any]:
+        link = self._calls.link
+        return {link.owner.id_field: owner_id, link.ids_field: as_list(ids, link.ids_field)}
