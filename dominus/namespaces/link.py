@@ -6,13 +6,13 @@ import builtins
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from dominus.contract.guardian.derive import LinkCalls, LinksChanged
+from dominus.contract.guardian.derive import LinkCalls, LinksChanged, ReplaceableCalls
 from dominus.namespaces.base import Namespace, as_list
 
 if TYPE_CHECKING:
     from dominus.caller import Caller
 
-__all__ = ["LinkNamespace"]
+__all__ = ["LinkNamespace", "ReplaceableLinks"]
 
 Row = TypeVar("Row")
 
@@ -55,3 +55,21 @@ class LinkNamespace(Namespace, Generic[Row]):
     def _named(self, owner_id: str, ids: Sequence[str]) -> dict[str, Any]:
         link = self._calls.link
         return {link.owner.id_field: owner_id, link.ids_field: as_list(ids, link.ids_field)}
+
+
+class ReplaceableLinks(LinkNamespace[Row]):
+    """Links that can be replaced all at once."""
+
+    def __init__(self, caller: Caller, calls: ReplaceableCalls[Row]) -> None:
+        super().__init__(caller, calls)
+        self._set = calls.set
+
+    async def set(
+        self, owner_id: str, ids: Sequence[str], /, *, timeout: float | None = None
+    ) -> builtins.list[Row]:
+        """Replace all that belongs to a record by up to 1,000 others, and return them; `[]` removes all.
+
+        Raises:
+            NotFoundError: the record, or some of the others, do not exist; nothing has changed then.
+        """
+        return await self._ask(self._set, timeout, **self._named(owner_id, ids))

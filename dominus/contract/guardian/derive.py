@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, Generic, NotRequired, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, create_model
@@ -14,6 +14,7 @@ from dominus.contract.operation import Operation, Service
 from dominus.contract.request import Example, Omit, Request
 
 __all__ = [
+    "EXAMPLE_ID",
     "MAX_LINKS",
     "MAX_RECORDS",
     "Column",
@@ -25,8 +26,10 @@ __all__ = [
     "LinksChanged",
     "RecordDeleted",
     "Records",
+    "ReplaceableCalls",
     "derive",
     "derive_link",
+    "derive_replaceable",
     "guardian",
 ]
 
@@ -140,12 +143,10 @@ class Link(Generic[Row]):
     name: str
     """What the owner calls them."""
     target: Entity[Row]
-    can_be_set: bool = False
-    """There is an operation that replaces them all."""
 
     @property
     def table(self) -> str:
-        """Its table."""
+        """Its table, and what it is called in the names of its operations."""
         return f"{self.owner.id_field.removesuffix('_id')}_{self.name}"
 
     @property
@@ -168,13 +169,19 @@ class EntityCalls(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class LinkCalls(Generic[Row]):
-    """The operations of a link; `set` is there for some."""
+    """The operations of a link."""
 
     link: Link[Row]
     get: Operation[Any, list[Row]]
     add: Operation[Any, LinksChanged]
     remove: Operation[Any, LinksChanged]
-    set: Operation[Any, list[Row]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceableCalls(LinkCalls[Row]):
+    """The operations of a link whose records can be replaced all at once."""
+
+    set: Operation[Any, list[Row]]
 
 
 class _Derived(Request):
@@ -251,27 +258,47 @@ def _models(entity: Entity[Any]) -> list[type[Request]]:
 
 def derive_link(link: Link[Row]) -> LinkCalls[Row]:
     """Declare the operations of a link."""
-    owner, row = link.owner, link.target.row
-    called = f"{owner.id_field.removesuffix('_id')}_{link.name}"
-    path = f"{owner.route}/{{{owner.id_field}}}/{link.name.replace('_', '-')}"
-    of = f"{link.name.replace('_', ' ')} of a {owner.words}"
-    title = called.title().replace("_", "")
-    example, one = {owner.id_field: EXAMPLE_ID}, {owner.id_field: (Id, ...)}
-    some = Annotated[list[Id], Field(min_length=1, max_length=MAX_LINKS)]
-    pairs = {**example, link.ids_field: [EXAMPLE_ID]}
-    get = _model(f"Get{title}", f"Names the {of}.", example, one)
-    named = _model(f"{title}Named", f"Some {of}.", pairs, {**one, link.ids_field: (some, ...)})
-    calls = LinkCalls(
+    path, title, of = _route(link), link.table.title().replace("_", ""), _words(link)
+    owner: dict[str, tuple[Any, Any]] = {link.owner.id_field: (Id, ...)}
+    example = {link.owner.id_field: EXAMPLE_ID}
+    get = _model(f"Get{title}", f"Names the {of}.", example, owner)
+    some = _some_model(link, f"{title}Ids", f"Some {of}.", min_length=1)
+    return LinkCalls(
         link,
-        guardian.read(f"get_{called}", get, list[row], f"List the {of}.", path=path, method="GET"),
-        guardian.write(f"add_{called}", named, LinksChanged, f"Add {of}.", path=path),
-        guardian.write(f"remove_{called}", named, LinksChanged, f"Remove {of}.", path=path, method="DELETE"),
+        guardian.read(
+            f"get_{link.table}", get, list[link.target.row], f"List the {of}.", path=path, method="GET"
+        ),
+        guardian.write(f"add_{link.table}", some, LinksChanged, f"Add {of}.", path=path),
+        guardian.write(
+            f"remove_{link.table}", some, LinksChanged, f"Remove {of}.", path=path, method="DELETE"
+        ),
     )
-    if not link.can_be_set:
-        return calls
-    any_number = Annotated[list[Id], Field(max_length=MAX_LINKS)]
-    whole = _model(f"{title}Set", f"All {of}.", pairs, {**one, link.ids_field: (any_number, ...)})
-    replaced = guardian.write(
-        f"set_{called}", whole, list[row], f"Replace all {of}.", path=path, method="PUT"
+
+
+def derive_replaceable(link: Link[Row]) -> ReplaceableCalls[Row]:
+    """Declare the operations of a link, and one that replaces all its records."""
+    calls, of = derive_link(link), _words(link)
+    whole = _some_model(link, f"All{link.table.title().replace('_', '')}Ids", f"All {of}.", min_length=0)
+    replace_all = guardian.write(
+        f"set_{link.table}",
+        whole,
+        list[link.target.row],
+        f"Replace all {of}.",
+        path=_route(link),
+        method="PUT",
     )
-    return replace(calls, set=replaced)
+    return ReplaceableCalls(link, calls.get, calls.add, calls.remove, replace_all)
+
+
+def _route(link: Link[Any]) -> str:
+    return f"{link.owner.route}/{{{link.owner.id_field}}}/{link.name.replace('_', '-')}"
+
+
+def _words(link: Link[Any]) -> str:
+    return f"{link.name.replace('_', ' ')} of a {link.owner.words}"
+
+
+def _some_model(link: Link[Any], name: str, doc: str, *, min_length: int) -> type[Request]:
+    ids = Annotated[list[Id], Field(min_length=min_length, max_length=MAX_LINKS)]
+    fields = {link.owner.id_field: (Id, ...), link.ids_field: (ids, ...)}
+    return _model(name, doc, {link.owner.id_field: EXAMPLE_ID, link.ids_field: [EXAMPLE_ID]}, fields)

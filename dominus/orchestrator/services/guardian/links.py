@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dominus.contract.guardian.derive import Link, LinkCalls, LinksChanged
+from dominus.contract.guardian.derive import Link, LinkCalls, LinksChanged, ReplaceableCalls
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import written
 from dominus.orchestrator.handlers.registry import Handlers
@@ -23,7 +23,7 @@ def link_handlers(handlers: Handlers, calls: LinkCalls[Any]) -> None:
     handlers(calls.get)(its.get)
     handlers(calls.add)(its.add)
     handlers(calls.remove)(its.remove)
-    if calls.set is not None:
+    if isinstance(calls, ReplaceableCalls):
         handlers(calls.set)(its.set)
 
 
