@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Generic, TypeVar
 
-from dominus.contract.guardian.derive import MAX_RECORDS, EntityCalls, RecordDeleted, Records
+from dominus.contract.guardian.records import MAX_RECORDS, EntityCalls, RecordDeleted, Records
 from dominus.namespaces.base import Namespace
 
 __all__ = ["EntityNamespace"]

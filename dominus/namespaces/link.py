@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from dominus.contract.guardian.derive import LinkCalls, LinksChanged, ReplaceableCalls
+from dominus.contract.guardian.records import LinkCalls, LinksChanged, ReplaceableCalls
 from dominus.namespaces.base import Namespace, as_list
 
 if TYPE_CHECKING:

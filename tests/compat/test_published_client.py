@@ -24,7 +24,7 @@ from live_support import Live, live, running
 from dominus import Dominus
 from dominus.contract import operations
 from dominus.contract.guardian import ENTITIES, LINKS, guardian
-from dominus.contract.guardian.derive import Link
+from dominus.contract.guardian.records import Link
 
 __all__ = ["live"]
 # Making the environment takes 10 to 20 s, over a slow network more.

@@ -8,7 +8,7 @@ from typing import Any
 
 from dominus import Dominus
 from dominus.contract.guardian import ENTITIES, LINKS
-from dominus.contract.guardian.derive import Entity, ReplaceableCalls
+from dominus.contract.guardian.records import Entity, ReplaceableCalls
 
 Fields = dict[str, Any]
 Call = Callable[[Dominus, Fields], Awaitable[Any]]

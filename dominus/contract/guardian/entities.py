@@ -8,16 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, StringConstraints
 from typing_extensions import TypedDict
 
-from dominus.contract.guardian.derive import (
-    EXAMPLE_ID,
-    Column,
-    Entity,
-    Id,
-    Link,
-    derive,
-    derive_link,
-    derive_replaceable,
-)
+from dominus.contract.guardian.derive import derive, derive_link, derive_replaceable
+from dominus.contract.guardian.records import EXAMPLE_ID, Column, Entity, Id, Link
 from dominus.contract.request import plain_text
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(plain_text)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dominus.contract.guardian.derive import LinksChanged
 from dominus.contract.guardian.entities import Role, Scope, Subtype, Tenant, TenantCategory
+from dominus.contract.guardian.records import LinksChanged
 from dominus.namespaces.guardian.names import EntityNames
 
 __all__ = ["LinkNames"]

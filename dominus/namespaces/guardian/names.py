@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from dominus.contract.guardian.derive import RecordDeleted, Records
 from dominus.contract.guardian.entities import Page, Role, Scope, Status, Subtype, Tenant, TenantCategory
+from dominus.contract.guardian.records import RecordDeleted, Records
 from dominus.namespaces.base import Namespace
 from dominus.namespaces.guardian.rights import Pages, Roles, Scopes
 from dominus.namespaces.guardian.tenancy import Subtypes, TenantCategories, Tenants

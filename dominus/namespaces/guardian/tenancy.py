@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from functools import cached_property
 
 from dominus.contract.guardian import entities as contract
-from dominus.contract.guardian.derive import MAX_RECORDS, Records
+from dominus.contract.guardian.records import MAX_RECORDS, Records
 from dominus.namespaces.base import Namespace
 from dominus.namespaces.entity import EntityNamespace
 from dominus.namespaces.link import LinkNamespace

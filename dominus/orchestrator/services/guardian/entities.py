@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from dominus.contract.guardian.derive import Entity, EntityCalls, RecordDeleted, Records
+from dominus.contract.guardian.records import Entity, EntityCalls, RecordDeleted, Records
 from dominus.contract.request import Request
 from dominus.errors import ConflictError, NotFoundError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres

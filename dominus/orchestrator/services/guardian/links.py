@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dominus.contract.guardian.derive import Link, LinkCalls, LinksChanged, ReplaceableCalls
+from dominus.contract.guardian.records import Link, LinkCalls, LinksChanged, ReplaceableCalls
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import written
 from dominus.orchestrator.handlers.registry import Handlers

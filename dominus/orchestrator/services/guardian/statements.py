@@ -10,7 +10,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from dominus.contract.guardian import ENTITIES, LINKS
-from dominus.contract.guardian.derive import Entity, Link
+from dominus.contract.guardian.records import Entity, Link
 from dominus.contract.request import Request
 from dominus.errors import ValidationError
 
@@ -131,7 +131,7 @@ def _position(cursor: str) -> list[str]:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or "\0" in value:
         raise TypeError
     return value
 
