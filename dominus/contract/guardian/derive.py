@@ -30,8 +30,8 @@ __all__ = ["derive", "derive_link", "derive_replaceable", "guardian"]
 
 Row = TypeVar("Row")
 
-guardian = Service("auth", "/api/guardian")
-"""The part of `auth` that keeps records; the mint and the keys are the other part."""
+guardian = Service("guardian", "/api/guardian", namespace="auth")
+"""What `auth` keeps. With a breaker of its own: when records fail, calls still get their tokens from the mint."""
 
 
 class _Derived(Request):

@@ -17,7 +17,7 @@ def handlers_by_operation() -> dict[str, Handler]:
     Raises:
         RuntimeError: an operation has none.
     """
-    known = {module.handlers.service for module in _SERVICES}
-    if missing := [service.prefix for service in services() if service not in known]:
-        raise RuntimeError(f"services without handlers: {', '.join(missing)}")
+    known = {module.handlers.service.name for module in _SERVICES}
+    if missing := {service.name for service in services()} - known:
+        raise RuntimeError(f"services without handlers: {', '.join(sorted(missing))}")
     return {name: handler for module in _SERVICES for name, handler in module.handlers.all().items()}
