@@ -27,6 +27,7 @@ from dominus.names import METHOD_OF, callable_names
 from dominus.namespaces.auth import Auth
 from dominus.namespaces.db import Db, QueryRows
 from dominus.namespaces.ddl import Ddl
+from dominus.namespaces.guardian import link_names, names
 from dominus.namespaces.guardian.rights import Roles
 from dominus.namespaces.health import Health
 from dominus.namespaces.link import ReplaceableLinks
@@ -57,6 +58,8 @@ FACTORIES: dict[str, type] = {
     "tigerbeetle": TigerBeetleSessions,
 }
 CONTRACT = (auth, guardian_records, guardian_entities, secrets, db, ddl, redis, health, session_calls)
+FLAT = {names.__name__, link_names.__name__}
+"""Modules of methods that are other names for methods that are told."""
 USUAL = {"timeout", "schema", "reason", "actor"}
 """Parameters that mean the same everywhere: told once, at the beginning."""
 _MODULES = re.compile(r"\b(?:builtins|contract|contextlib|httpx|pytest)\.")
@@ -212,6 +215,7 @@ def client_callables() -> dict[str, Callable[..., Any]]:
     found |= dict(public_methods("dominus", Dominus))
     for name, owner in NAMESPACES.items():
         found |= dict(public_methods(f"dominus.{name}", owner))
+    found = {name: target for name, target in found.items() if target.__module__ not in FLAT}
     found |= dict(session_callables())
     found |= record_callables()
     return found | dict(public_methods("lease", Lease)) | dict(exported("crypto.", crypto))
@@ -257,6 +261,8 @@ def _shape_lines(callables: Iterable[Callable[..., Any]], told: set[str]) -> Ite
 
 def _namespace(name: str, owner: type, told: set[str]) -> Iterator[str]:
     methods = dict(public_methods(f"dominus.{name}", owner))
+    flat = {method: target for method, target in methods.items() if target.__module__ in FLAT}
+    methods = {method: target for method, target in methods.items() if method not in flat}
     if name == "sessions":
         methods |= dict(session_callables())
     if name == "redis":
@@ -268,7 +274,11 @@ def _namespace(name: str, owner: type, told: set[str]) -> Iterator[str]:
         yield from _records()
     for method, target in methods.items():
         yield from _method_lines(method, target)
-    yield from _shape_lines(methods.values(), told)
+    if flat:
+        yield "\nFlat names, and what they call:\n"
+    for method, target in flat.items():
+        yield f"- `{signature_text(method, target)}`: {described(target).summary.rpartition(': ')[2]}"
+    yield from _shape_lines([*methods.values(), *flat.values()], told)
 
 
 def _records() -> Iterator[str]:

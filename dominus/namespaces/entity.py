@@ -22,34 +22,53 @@ class EntityNamespace(Namespace, Generic[Row]):
         """Return a record.
 
         Args:
-            record_id: its `id`.
-            timeout: seconds for the whole call.
+            record_id: its `id`, a UUID.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: there is none of this id.
+
+        Example:
+            ```python
+            made = await dominus.auth.roles.create("librarian")
+            role = await dominus.auth.roles.get(made["id"])
+            ```
         """
         return await self._ask(self._calls.get, timeout, **{self._calls.entity.id_field: record_id})
 
     async def list(self, limit: int = 100, offset: int = 0, *, timeout: float | None = None) -> Records[Row]:
-        """Return a page of records, in the order of their names, and the number of all: `{"items", "total"}`.
+        """Return a page of records, sorted by name, slug or path, and the number of all: `{"items", "total"}`.
 
         Args:
-            limit: of a page, 1 to 1,000.
-            offset: so many are left out before it.
-            timeout: seconds for the whole call.
+            limit: 1 to 1,000 records.
+            offset: so many are left out before them, 0 or more.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            page = await dominus.auth.roles.list(limit=10)
+            names = [role["name"] for role in page["items"]]
+            ```
         """
         return await self._ask(self._calls.list, timeout, limit=limit, offset=offset)
 
     async def iterate(
         self, page_size: int = MAX_RECORDS, *, timeout: float | None = None
     ) -> AsyncIterator[Row]:
-        """Walk over all records: `async for role in dominus.auth.roles.iterate(): ...`.
+        """Walk over all records, sorted by name, slug or path.
 
-        Each page continues after the last record of the one before: what others add or delete meanwhile moves nothing.
+        Each page goes on after the last record of the one before: while others come and go, nothing is missed or
+        repeated.
 
         Args:
-            page_size: records a call, 1 to 1,000.
-            timeout: seconds for each call.
+            page_size: read in one call, 1 to 1,000.
+            timeout: seconds for each call; the client's without it.
+
+        Example:
+            ```python
+            async for role in dominus.auth.roles.iterate():
+                print(role["name"])
+            ```
         """
         async for record in self._walk(page_size, timeout):
             yield record
@@ -57,16 +76,22 @@ class EntityNamespace(Namespace, Generic[Row]):
     async def delete(
         self, record_id: str, /, *, force: bool = False, timeout: float | None = None
     ) -> RecordDeleted:
-        """Delete a record, and with it its own links.
+        """Delete a record, and what belongs to it: links, never other records.
 
         Args:
-            record_id: its `id`.
+            record_id: its `id`, a UUID.
             force: also where others use it: it is taken away from them.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: there is none of this id.
-            ConflictError: others use it (code `in_use`); `details["used_by"]` lists them.
+            ConflictError: others use it (code `in_use`); `details["used_by"]` lists up to 100 of them.
+
+        Example:
+            ```python
+            made = await dominus.auth.roles.create("visitor")
+            await dominus.auth.roles.delete(made["id"], force=True)
+            ```
         """
         fields = {self._calls.entity.id_field: record_id, "force": force or None}
         return await self._ask(self._calls.delete, timeout, **fields)

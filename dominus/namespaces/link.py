@@ -25,30 +25,64 @@ class LinkNamespace(Namespace, Generic[Row]):
         self._calls = calls
 
     async def list(self, owner_id: str, /, *, timeout: float | None = None) -> builtins.list[Row]:
-        """Return all that belongs to a record, in the order of their names.
+        """Return all that belongs to a record, sorted by name, slug or path.
+
+        Args:
+            owner_id: the `id` of the record, a UUID.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: there is no such record.
+
+        Example:
+            ```python
+            role = await dominus.auth.roles.create("gardener")
+            scopes = await dominus.auth.roles.scopes.list(role["id"])
+            ```
         """
         return await self._ask(self._calls.get, timeout, **{self._calls.link.owner.id_field: owner_id})
 
     async def add(
         self, owner_id: str, ids: Sequence[str], /, *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add 1 to 1,000 of them, by their ids: all or none. What is there already stays; `added` counts the new.
+        """Add some to what belongs to a record: all or none. `added` counts those that were not there already.
+
+        Args:
+            owner_id: the `id` of the record, a UUID.
+            ids: 1 to 1,000 ids of what is added.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: the record, or some that are to be added, do not exist; `details["missing"]` lists them.
+
+        Example:
+            ```python
+            role = await dominus.auth.roles.create("baker")
+            scope = await dominus.auth.scopes.create("bread:bake", "Bake bread")
+            await dominus.auth.roles.scopes.add(role["id"], [scope["id"]])
+            ```
         """
         return await self._ask(self._calls.add, timeout, **self._named(owner_id, ids))
 
     async def remove(
         self, owner_id: str, ids: Sequence[str], /, *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove 1 to 1,000 of them, by their ids; `removed` counts those that were there.
+        """Remove some of what belongs to a record. `removed` counts those that were there.
+
+        Args:
+            owner_id: the `id` of the record, a UUID.
+            ids: 1 to 1,000 ids of what is removed.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: there is no such record.
+
+        Example:
+            ```python
+            role = await dominus.auth.roles.create("brewer")
+            scope = await dominus.auth.scopes.create("beer:brew", "Brew beer")
+            await dominus.auth.roles.scopes.remove(role["id"], [scope["id"]])
+            ```
         """
         return await self._ask(self._calls.remove, timeout, **self._named(owner_id, ids))
 
@@ -67,9 +101,21 @@ class ReplaceableLinks(LinkNamespace[Row]):
     async def set(
         self, owner_id: str, ids: Sequence[str], /, *, timeout: float | None = None
     ) -> builtins.list[Row]:
-        """Replace all that belongs to a record by up to 1,000 others, and return them; `[]` removes all.
+        """Replace all that belongs to a record, and return what belongs to it now.
+
+        Args:
+            owner_id: the `id` of the record, a UUID.
+            ids: up to 1,000 ids; `[]` leaves nothing.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: the record, or some of the others, do not exist; nothing has changed then.
+
+        Example:
+            ```python
+            page = await dominus.auth.pages.create("/menu", "Menu")
+            scope = await dominus.auth.scopes.create("menu:read", "Read the menu")
+            await dominus.auth.pages.scopes.set(page["id"], [scope["id"]])
+            ```
         """
         return await self._ask(self._set, timeout, **self._named(owner_id, ids))

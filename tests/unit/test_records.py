@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import operator
+import re
 from typing import Any
 
 import pytest
 from conftest import MakeRig
 from pydantic import TypeAdapter
 
+from dominus import Dominus
 from dominus.contract.guardian import ENTITIES, LINKS, guardian
 from dominus.contract.guardian.records import Id
 from dominus.errors import ServiceError, ValidationError
+from dominus.namespaces.guardian.link_names import LinkNames
+from dominus.namespaces.guardian.names import EntityNames
 from dominus.testing import failure, ok
 
 ID = "6f1ed002-ab5a-4d4f-9d1c-0d2a3b4c5d6e"
@@ -69,3 +75,22 @@ def test_each_row_of_the_table_is_five_operations_or_three():
     sets = [op for op in guardian.operations if op.name.startswith("auth.set_")]
     assert len(guardian.operations) == 5 * len(ENTITIES) + 3 * len(LINKS) + len(sets)
     assert {op.scope for op in guardian.operations} == {"auth:read", "auth:write"}
+
+
+def test_a_flat_name_says_what_it_calls_and_takes_the_same():
+    auth = Dominus("http://dominus.test", "x" * 43).auth
+    flat = [
+        getattr(auth, name)
+        for owner in (EntityNames, LinkNames)
+        for name, member in vars(owner).items()
+        if inspect.iscoroutinefunction(member) and member.__module__ == owner.__module__
+    ]
+    assert len(flat) == len(guardian.operations) - 2 * len(ENTITIES)  # create and update are assignments
+    for method in flat:
+        told = re.fullmatch(r"[A-Z].*: `([\w.]+)`\.", inspect.getdoc(method) or "")
+        assert told, method.__name__
+        target = operator.attrgetter(told[1])(auth)
+        assert inspect.getdoc(target)
+        taken = [inspect.signature(each).parameters for each in (method, target)]
+        assert taken[0].keys() >= {name for name in taken[1] if name not in {"record_id", "owner_id", "ids"}}
+        assert len(taken[0]) == len(taken[1])

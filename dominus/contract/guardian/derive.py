@@ -130,9 +130,15 @@ def derive_link(link: Link[Row]) -> LinkCalls[Row]:
     return LinkCalls(
         link,
         guardian.read(f"get_{name}", get, list[row], f"List the {of}.", **_at(route, "GET", "not_found")),
-        guardian.write(f"add_{name}", some, LinksChanged, f"Add {of}.", **_at(route, "POST", "not_found")),
         guardian.write(
-            f"remove_{name}", some, LinksChanged, f"Remove {of}.", **_at(route, "DELETE", "not_found")
+            f"add_{name}", some, LinksChanged, f"Add {_words(link, 'to')}.", **_at(route, "POST", "not_found")
+        ),
+        guardian.write(
+            f"remove_{name}",
+            some,
+            LinksChanged,
+            f"Remove {_words(link, 'from')}.",
+            **_at(route, "DELETE", "not_found"),
         ),
     )
 
@@ -154,8 +160,8 @@ def _route(link: Link[Any]) -> str:
     return f"{link.owner.route}/{{{link.owner.id_field}}}/{link.name.replace('_', '-')}"
 
 
-def _words(link: Link[Any]) -> str:
-    return f"{link.name.replace('_', ' ')} of a {link.owner.words}"
+def _words(link: Link[Any], preposition: str = "of") -> str:
+    return f"{link.name.replace('_', ' ')} {preposition} a {link.owner.words}"
 
 
 def _some_model(link: Link[Any], name: str, doc: str, *, min_length: int) -> type[Request]:

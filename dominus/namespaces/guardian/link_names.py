@@ -22,13 +22,13 @@ class LinkNames(EntityNames):
     async def add_role_scopes(
         self, role_id: str, scope_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add scopes of a role: `roles.scopes.add`."""
+        """Add scopes to a role: `roles.scopes.add`."""
         return await self.roles.scopes.add(role_id, scope_ids, timeout=timeout)
 
     async def remove_role_scopes(
         self, role_id: str, scope_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove scopes of a role: `roles.scopes.remove`."""
+        """Remove scopes from a role: `roles.scopes.remove`."""
         return await self.roles.scopes.remove(role_id, scope_ids, timeout=timeout)
 
     async def get_role_tenants(self, role_id: str, *, timeout: float | None = None) -> list[Tenant]:
@@ -38,13 +38,13 @@ class LinkNames(EntityNames):
     async def add_role_tenants(
         self, role_id: str, tenant_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add tenants of a role: `roles.tenants.add`."""
+        """Add tenants to a role: `roles.tenants.add`."""
         return await self.roles.tenants.add(role_id, tenant_ids, timeout=timeout)
 
     async def remove_role_tenants(
         self, role_id: str, tenant_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove tenants of a role: `roles.tenants.remove`."""
+        """Remove tenants from a role: `roles.tenants.remove`."""
         return await self.roles.tenants.remove(role_id, tenant_ids, timeout=timeout)
 
     async def get_role_categories(
@@ -56,13 +56,13 @@ class LinkNames(EntityNames):
     async def add_role_categories(
         self, role_id: str, category_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add categories of a role: `roles.categories.add`."""
+        """Add categories to a role: `roles.categories.add`."""
         return await self.roles.categories.add(role_id, category_ids, timeout=timeout)
 
     async def remove_role_categories(
         self, role_id: str, category_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove categories of a role: `roles.categories.remove`."""
+        """Remove categories from a role: `roles.categories.remove`."""
         return await self.roles.categories.remove(role_id, category_ids, timeout=timeout)
 
     async def get_role_subtypes(self, role_id: str, *, timeout: float | None = None) -> list[Subtype]:
@@ -72,13 +72,13 @@ class LinkNames(EntityNames):
     async def add_role_subtypes(
         self, role_id: str, subtype_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add subtypes of a role: `roles.subtypes.add`."""
+        """Add subtypes to a role: `roles.subtypes.add`."""
         return await self.roles.subtypes.add(role_id, subtype_ids, timeout=timeout)
 
     async def remove_role_subtypes(
         self, role_id: str, subtype_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove subtypes of a role: `roles.subtypes.remove`."""
+        """Remove subtypes from a role: `roles.subtypes.remove`."""
         return await self.roles.subtypes.remove(role_id, subtype_ids, timeout=timeout)
 
     async def get_scope_tenants(self, scope_id: str, *, timeout: float | None = None) -> list[Tenant]:
@@ -88,13 +88,13 @@ class LinkNames(EntityNames):
     async def add_scope_tenants(
         self, scope_id: str, tenant_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add tenants of a scope: `scopes.tenants.add`."""
+        """Add tenants to a scope: `scopes.tenants.add`."""
         return await self.scopes.tenants.add(scope_id, tenant_ids, timeout=timeout)
 
     async def remove_scope_tenants(
         self, scope_id: str, tenant_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove tenants of a scope: `scopes.tenants.remove`."""
+        """Remove tenants from a scope: `scopes.tenants.remove`."""
         return await self.scopes.tenants.remove(scope_id, tenant_ids, timeout=timeout)
 
     async def get_scope_categories(
@@ -106,13 +106,13 @@ class LinkNames(EntityNames):
     async def add_scope_categories(
         self, scope_id: str, category_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add categories of a scope: `scopes.categories.add`."""
+        """Add categories to a scope: `scopes.categories.add`."""
         return await self.scopes.categories.add(scope_id, category_ids, timeout=timeout)
 
     async def remove_scope_categories(
         self, scope_id: str, category_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove categories of a scope: `scopes.categories.remove`."""
+        """Remove categories from a scope: `scopes.categories.remove`."""
         return await self.scopes.categories.remove(scope_id, category_ids, timeout=timeout)
 
     async def get_subtype_tenants(self, subtype_id: str, *, timeout: float | None = None) -> list[Tenant]:
@@ -122,13 +122,13 @@ class LinkNames(EntityNames):
     async def add_subtype_tenants(
         self, subtype_id: str, tenant_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add tenants of a subtype: `subtypes.tenants.add`."""
+        """Add tenants to a subtype: `subtypes.tenants.add`."""
         return await self.subtypes.tenants.add(subtype_id, tenant_ids, timeout=timeout)
 
     async def remove_subtype_tenants(
         self, subtype_id: str, tenant_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove tenants of a subtype: `subtypes.tenants.remove`."""
+        """Remove tenants from a subtype: `subtypes.tenants.remove`."""
         return await self.subtypes.tenants.remove(subtype_id, tenant_ids, timeout=timeout)
 
     async def get_subtype_categories(
@@ -140,13 +140,13 @@ class LinkNames(EntityNames):
     async def add_subtype_categories(
         self, subtype_id: str, category_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add categories of a subtype: `subtypes.categories.add`."""
+        """Add categories to a subtype: `subtypes.categories.add`."""
         return await self.subtypes.categories.add(subtype_id, category_ids, timeout=timeout)
 
     async def remove_subtype_categories(
         self, subtype_id: str, category_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove categories of a subtype: `subtypes.categories.remove`."""
+        """Remove categories from a subtype: `subtypes.categories.remove`."""
         return await self.subtypes.categories.remove(subtype_id, category_ids, timeout=timeout)
 
     async def get_subtype_scopes(self, subtype_id: str, *, timeout: float | None = None) -> list[Scope]:
@@ -156,13 +156,13 @@ class LinkNames(EntityNames):
     async def add_subtype_scopes(
         self, subtype_id: str, scope_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add scopes of a subtype: `subtypes.scopes.add`."""
+        """Add scopes to a subtype: `subtypes.scopes.add`."""
         return await self.subtypes.scopes.add(subtype_id, scope_ids, timeout=timeout)
 
     async def remove_subtype_scopes(
         self, subtype_id: str, scope_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove scopes of a subtype: `subtypes.scopes.remove`."""
+        """Remove scopes from a subtype: `subtypes.scopes.remove`."""
         return await self.subtypes.scopes.remove(subtype_id, scope_ids, timeout=timeout)
 
     async def get_page_tenants(self, page_id: str, *, timeout: float | None = None) -> list[Tenant]:
@@ -172,13 +172,13 @@ class LinkNames(EntityNames):
     async def add_page_tenants(
         self, page_id: str, tenant_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add tenants of a page: `pages.tenants.add`."""
+        """Add tenants to a page: `pages.tenants.add`."""
         return await self.pages.tenants.add(page_id, tenant_ids, timeout=timeout)
 
     async def remove_page_tenants(
         self, page_id: str, tenant_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove tenants of a page: `pages.tenants.remove`."""
+        """Remove tenants from a page: `pages.tenants.remove`."""
         return await self.pages.tenants.remove(page_id, tenant_ids, timeout=timeout)
 
     async def set_page_tenants(
@@ -194,13 +194,13 @@ class LinkNames(EntityNames):
     async def add_page_scopes(
         self, page_id: str, scope_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add scopes of a page: `pages.scopes.add`."""
+        """Add scopes to a page: `pages.scopes.add`."""
         return await self.pages.scopes.add(page_id, scope_ids, timeout=timeout)
 
     async def remove_page_scopes(
         self, page_id: str, scope_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove scopes of a page: `pages.scopes.remove`."""
+        """Remove scopes from a page: `pages.scopes.remove`."""
         return await self.pages.scopes.remove(page_id, scope_ids, timeout=timeout)
 
     async def set_page_scopes(
@@ -218,13 +218,13 @@ class LinkNames(EntityNames):
     async def add_page_categories(
         self, page_id: str, category_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add categories of a page: `pages.categories.add`."""
+        """Add categories to a page: `pages.categories.add`."""
         return await self.pages.categories.add(page_id, category_ids, timeout=timeout)
 
     async def remove_page_categories(
         self, page_id: str, category_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove categories of a page: `pages.categories.remove`."""
+        """Remove categories from a page: `pages.categories.remove`."""
         return await self.pages.categories.remove(page_id, category_ids, timeout=timeout)
 
     async def set_page_categories(
@@ -240,13 +240,13 @@ class LinkNames(EntityNames):
     async def add_page_excluded_scopes(
         self, page_id: str, scope_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add excluded scopes of a page: `pages.excluded_scopes.add`."""
+        """Add excluded scopes to a page: `pages.excluded_scopes.add`."""
         return await self.pages.excluded_scopes.add(page_id, scope_ids, timeout=timeout)
 
     async def remove_page_excluded_scopes(
         self, page_id: str, scope_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove excluded scopes of a page: `pages.excluded_scopes.remove`."""
+        """Remove excluded scopes from a page: `pages.excluded_scopes.remove`."""
         return await self.pages.excluded_scopes.remove(page_id, scope_ids, timeout=timeout)
 
     async def set_page_excluded_scopes(
@@ -262,13 +262,13 @@ class LinkNames(EntityNames):
     async def add_page_excluded_roles(
         self, page_id: str, role_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Add excluded roles of a page: `pages.excluded_roles.add`."""
+        """Add excluded roles to a page: `pages.excluded_roles.add`."""
         return await self.pages.excluded_roles.add(page_id, role_ids, timeout=timeout)
 
     async def remove_page_excluded_roles(
         self, page_id: str, role_ids: Sequence[str], *, timeout: float | None = None
     ) -> LinksChanged:
-        """Remove excluded roles of a page: `pages.excluded_roles.remove`."""
+        """Remove excluded roles from a page: `pages.excluded_roles.remove`."""
         return await self.pages.excluded_roles.remove(page_id, role_ids, timeout=timeout)
 
     async def set_page_excluded_roles(

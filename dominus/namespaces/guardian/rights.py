@@ -47,10 +47,16 @@ class Scopes(EntityNamespace[contract.Scope]):
             slug: what programs call it, such as `articles:write`; unique, 1 to 100 letters, digits and `._:/-`.
             display_name: what people call it, 1 to 100 characters.
             description: up to 1,000 characters.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             ConflictError: there is a scope of this slug (code `already_exists`).
+
+        Example:
+            ```python
+            await dominus.auth.scopes.create("notes:read", "Read notes")
+            await dominus.auth.create_scope("notes:write", "Write notes")  # its flat name
+            ```
         """
         fields = {"slug": slug, "display_name": display_name, "description": description}
         return await self._ask(contract.SCOPES.create, timeout, **fields)
@@ -64,11 +70,25 @@ class Scopes(EntityNamespace[contract.Scope]):
         *,
         timeout: float | None = None,
     ) -> contract.Scope:
-        """Change what is given of a scope; limits as for `create`. None leaves as it is, "" empties a description.
+        """Change a scope. None leaves a field as it is.
+
+        Args:
+            scope_id: its `id`.
+            slug: another, not taken; 1 to 100 letters, digits and `._:/-`.
+            display_name: 1 to 100 characters.
+            description: up to 1,000 characters; "" empties it.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: there is none of this id.
             ConflictError: there is another scope of this slug (code `already_exists`).
+
+        Example:
+            ```python
+            scope = await dominus.auth.scopes.create("letters:read", "Read")
+            await dominus.auth.scopes.update(scope["id"], display_name="Read letters")
+            await dominus.auth.update_scope(scope["id"], slug="letters:open")  # its flat name
+            ```
         """
         fields = {"slug": slug, "display_name": display_name, "description": description}
         return await self._ask(contract.SCOPES.update, timeout, scope_id=scope_id, **fields)
@@ -107,10 +127,16 @@ class Roles(EntityNamespace[contract.Role]):
         Args:
             name: unique, 1 to 100 characters.
             description: up to 1,000 characters.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             ConflictError: there is a role of this name (code `already_exists`).
+
+        Example:
+            ```python
+            await dominus.auth.roles.create("author", "Writes articles.")
+            await dominus.auth.create_role("reviewer")  # its flat name
+            ```
         """
         return await self._ask(contract.ROLES.create, timeout, name=name, description=description)
 
@@ -122,11 +148,24 @@ class Roles(EntityNamespace[contract.Role]):
         *,
         timeout: float | None = None,
     ) -> contract.Role:
-        """Change what is given of a role; limits as for `create`. None leaves as it is, "" empties a description.
+        """Change a role. None leaves a field as it is.
+
+        Args:
+            role_id: its `id`.
+            name: another, not taken; 1 to 100 characters.
+            description: up to 1,000 characters; "" empties it.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: there is none of this id.
             ConflictError: there is another role of this name (code `already_exists`).
+
+        Example:
+            ```python
+            role = await dominus.auth.roles.create("printer")
+            await dominus.auth.roles.update(role["id"], description="Prints articles.")
+            await dominus.auth.update_role(role["id"], name="typesetter")  # its flat name
+            ```
         """
         fields = {"name": name, "description": description}
         return await self._ask(contract.ROLES.update, timeout, role_id=role_id, **fields)
@@ -180,10 +219,16 @@ class Pages(EntityNamespace[contract.Page]):
             description: up to 1,000 characters.
             is_active: whether it can be opened.
             show_in_nav: whether navigation shows it.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             ConflictError: there is a page of this path (code `already_exists`).
+
+        Example:
+            ```python
+            await dominus.auth.pages.create("/notes", "Notes")
+            await dominus.auth.create_page("/drafts", "Drafts", show_in_nav=False)  # its flat name
+            ```
         """
         fields = {"path": path, "name": name, "description": description}
         return await self._ask(
@@ -201,10 +246,16 @@ class Pages(EntityNamespace[contract.Page]):
         """Return a page of pages, sorted by path, and the number of all that fit: `{"items", "total"}`.
 
         Args:
-            limit: 1 to 1,000.
-            offset: so many are left out before it.
-            is_active: only those that are, or are not.
-            timeout: seconds for the whole call.
+            limit: 1 to 1,000 pages.
+            offset: so many are left out before them, 0 or more.
+            is_active: only those that are, or are not; all without it.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            active = await dominus.auth.pages.list(limit=10, is_active=True)
+            paths = [page["path"] for page in active["items"]]
+            ```
         """
         return await self._ask(contract.PAGES.list, timeout, is_active=is_active, limit=limit, offset=offset)
 
@@ -215,7 +266,18 @@ class Pages(EntityNamespace[contract.Page]):
         is_active: bool | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[contract.Page]:
-        """Walk over all pages that fit, as `list` takes them, 1 to 1,000 a call."""
+        """Walk over all pages that fit, sorted by path; nothing is missed or repeated while others come and go.
+
+        Args:
+            page_size: read in one call, 1 to 1,000.
+            is_active: only those that are, or are not; all without it.
+            timeout: seconds for each call; the client's without it.
+
+        Example:
+            ```python
+            hidden = [page async for page in dominus.auth.pages.iterate(is_active=False)]
+            ```
+        """
         async for page in self._walk(page_size, timeout, is_active=is_active):
             yield page
 
@@ -230,11 +292,27 @@ class Pages(EntityNamespace[contract.Page]):
         *,
         timeout: float | None = None,
     ) -> contract.Page:
-        """Change what is given of a page; limits as for `create`. None leaves as it is, "" empties a description.
+        """Change a page. None leaves a field as it is.
+
+        Args:
+            page_id: its `id`.
+            path: another, not taken; begins with `/`, up to 500 characters.
+            name: 1 to 100 characters.
+            description: up to 1,000 characters; "" empties it.
+            is_active: whether it can be opened.
+            show_in_nav: whether navigation shows it.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: there is none of this id.
             ConflictError: there is another page of this path (code `already_exists`).
+
+        Example:
+            ```python
+            page = await dominus.auth.pages.create("/news", "News")
+            await dominus.auth.pages.update(page["id"], name="What is new")
+            await dominus.auth.update_page(page["id"], is_active=False)  # its flat name
+            ```
         """
         fields = {"page_id": page_id, "path": path, "name": name, "description": description}
         return await self._ask(

@@ -32,13 +32,19 @@ class TenantCategories(EntityNamespace[contract.TenantCategory]):
 
         Args:
             name: what people call it, 1 to 100 characters.
-            slug: what programs call it, for good: 1 to 50 lower-case letters and digits with single `-` or `_`; unique.
+            slug: what programs call it, for good; unique, 1 to 50 of `a-z0-9`, with single `-` or `_` between them.
             description: up to 1,000 characters.
             color: `#` and six hexadecimal digits.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             ConflictError: there is a category of this slug (code `already_exists`).
+
+        Example:
+            ```python
+            await dominus.auth.tenant_categories.create("Museums", "museums")
+            await dominus.auth.create_tenant_category("Parks", "parks", color="#00AA55")  # its flat name
+            ```
         """
         fields = {"name": name, "slug": slug, "description": description, "color": color}
         return await self._ask(contract.TENANT_CATEGORIES.create, timeout, **fields)
@@ -52,10 +58,24 @@ class TenantCategories(EntityNamespace[contract.TenantCategory]):
         *,
         timeout: float | None = None,
     ) -> contract.TenantCategory:
-        """Change what is given of a category; limits as for `create`. None leaves as it is, "" empties a description.
+        """Change a tenant category. None leaves a field as it is.
+
+        Args:
+            category_id: its `id`.
+            name: 1 to 100 characters.
+            description: up to 1,000 characters; "" empties it.
+            color: `#` and six hexadecimal digits.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: there is none of this id.
+
+        Example:
+            ```python
+            category = await dominus.auth.tenant_categories.create("Clinics", "clinics")
+            await dominus.auth.tenant_categories.update(category["id"], color="#AA0055")
+            await dominus.auth.update_tenant_category(category["id"], name="Hospitals")  # its flat name
+            ```
         """
         fields = {"category_id": category_id, "name": name, "description": description, "color": color}
         return await self._ask(contract.TENANT_CATEGORIES.update, timeout, **fields)
@@ -81,16 +101,22 @@ class Tenants(EntityNamespace[contract.Tenant]):
 
         Args:
             name: what people call it, 1 to 100 characters.
-            slug: what programs call it, for good: 1 to 50 lower-case letters and digits with single `-` or `_`; unique.
+            slug: what programs call it, for good; unique, 1 to 50 of `a-z0-9`, with single `-` or `_` between them.
             category_id: of an existing category, for good.
             display_name: what its own people see, 1 to 100 characters.
             description: up to 1,000 characters, for good.
             registration_open: whether people may register themselves as its users.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             ConflictError: there is a tenant of this slug (code `already_exists`).
             NotFoundError: there is no such category.
+
+        Example:
+            ```python
+            await dominus.auth.tenants.create("City Museum", "city-museum")
+            await dominus.auth.create_tenant("Town Museum", "town-museum")  # its flat name
+            ```
         """
         fields = {"name": name, "slug": slug, "category_id": category_id, "display_name": display_name}
         more = {"description": description, "registration_open": registration_open}
@@ -108,11 +134,17 @@ class Tenants(EntityNamespace[contract.Tenant]):
         """Return a page of tenants, sorted by slug, and the number of all that fit: `{"items", "total"}`.
 
         Args:
-            limit: of a page, 1 to 1,000.
-            offset: so many are left out before it.
-            status: only those that are `active`, `inactive` or `suspended`.
-            category_id: only those of a category.
-            timeout: seconds for the whole call.
+            limit: 1 to 1,000 tenants.
+            offset: so many are left out before them, 0 or more.
+            status: only those that are `active`, `inactive` or `suspended`; all without it.
+            category_id: only those of a category; all without it.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            suspended = await dominus.auth.tenants.list(limit=10, status="suspended")
+            slugs = [tenant["slug"] for tenant in suspended["items"]]
+            ```
         """
         fields = {"status": status, "category_id": category_id, "limit": limit, "offset": offset}
         return await self._ask(contract.TENANTS.list, timeout, **fields)
@@ -125,7 +157,19 @@ class Tenants(EntityNamespace[contract.Tenant]):
         category_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[contract.Tenant]:
-        """Walk over all tenants that fit, as `list` takes them, 1 to 1,000 a call."""
+        """Walk over all tenants that fit, sorted by slug; nothing is missed or repeated while others come and go.
+
+        Args:
+            page_size: read in one call, 1 to 1,000.
+            status: only those that are `active`, `inactive` or `suspended`; all without it.
+            category_id: only those of a category; all without it.
+            timeout: seconds for each call; the client's without it.
+
+        Example:
+            ```python
+            active = [tenant async for tenant in dominus.auth.tenants.iterate(status="active")]
+            ```
+        """
         async for tenant in self._walk(page_size, timeout, status=status, category_id=category_id):
             yield tenant
 
@@ -139,18 +183,25 @@ class Tenants(EntityNamespace[contract.Tenant]):
         registration_open: bool | None = None,
         timeout: float | None = None,
     ) -> contract.Tenant:
-        """Change what is given of a tenant; limits as for `create`, None leaves as it is.
+        """Change a tenant. None leaves a field as it is.
 
         Args:
             tenant_id: its `id`.
-            name: what people call it.
-            display_name: what its own people see.
+            name: what people call it, 1 to 100 characters.
+            display_name: what its own people see, 1 to 100 characters.
             status: `active`, `inactive` or `suspended`.
             registration_open: whether people may register themselves as its users.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: there is none of this id.
+
+        Example:
+            ```python
+            tenant = await dominus.auth.tenants.create("Sea Museum", "sea-museum")
+            await dominus.auth.tenants.update(tenant["id"], registration_open=True)
+            await dominus.auth.update_tenant(tenant["id"], status="suspended")  # its flat name
+            ```
         """
         fields = {"tenant_id": tenant_id, "name": name, "display_name": display_name, "status": status}
         return await self._ask(
@@ -190,12 +241,18 @@ class Subtypes(EntityNamespace[contract.Subtype]):
 
         Args:
             name: what people call it, 1 to 100 characters.
-            slug: what programs call it, for good: 1 to 50 lower-case letters and digits with single `-` or `_`; unique.
+            slug: what programs call it, for good; unique, 1 to 50 of `a-z0-9`, with single `-` or `_` between them.
             description: up to 1,000 characters.
-            timeout: seconds for the whole call.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             ConflictError: there is a subtype of this slug (code `already_exists`).
+
+        Example:
+            ```python
+            await dominus.auth.subtypes.create("Guides", "guides")
+            await dominus.auth.create_subtype("Visitors", "visitors")  # its flat name
+            ```
         """
         fields = {"name": name, "slug": slug, "description": description}
         return await self._ask(contract.SUBTYPES.create, timeout, **fields)
@@ -208,10 +265,23 @@ class Subtypes(EntityNamespace[contract.Subtype]):
         *,
         timeout: float | None = None,
     ) -> contract.Subtype:
-        """Change what is given of a subtype; limits as for `create`. None leaves as it is, "" empties a description.
+        """Change a subtype. None leaves a field as it is.
+
+        Args:
+            subtype_id: its `id`.
+            name: 1 to 100 characters.
+            description: up to 1,000 characters; "" empties it.
+            timeout: seconds for the whole call; the client's without it.
 
         Raises:
             NotFoundError: there is none of this id.
+
+        Example:
+            ```python
+            subtype = await dominus.auth.subtypes.create("Wardens", "wardens")
+            await dominus.auth.subtypes.update(subtype["id"], description="Look after the halls.")
+            await dominus.auth.update_subtype(subtype["id"], name="Keepers")  # its flat name
+            ```
         """
         fields = {"subtype_id": subtype_id, "name": name, "description": description}
         return await self._ask(contract.SUBTYPES.update, timeout, **fields)
