@@ -119,6 +119,8 @@ async def test_a_list_comes_in_pages_in_the_order_of_names(dominus_client: Domin
     page = await roles.list(limit=2, offset=1)
     assert ([role["name"] for role in page["items"]], page["total"]) == (["a", "b"], 4)
     assert [role["name"] async for role in roles.iterate(page_size=1)] == ["C", "a", "b", "ä"]
+    assert (await roles.list(limit=4)).get("cursor", "absent") is None
+    assert (await roles.list(limit=3)).get("cursor")
     beyond = await roles.list(offset=9)
     assert (beyond["items"], beyond["total"]) == ([], 4)
     with pytest.raises(ValidationError, match="cursor"):

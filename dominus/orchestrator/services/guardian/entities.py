@@ -55,11 +55,11 @@ class _EntityHandlers:
 
     async def list(self, ctx: Context, request: Any) -> Records[Any]:
         (page, values), (count, count_values) = self._sql.list(request)
-        items = [record_of(row) for row in await fetched(ctx, page, *values)]
-        total = await fetched(ctx, count, *count_values)
-        is_full = len(items) == request.limit
-        cursor = self._sql.cursor_after(items[-1]) if is_full else None
-        return {"items": items, "total": total[0][0], "cursor": cursor}
+        rows = await fetched(ctx, page, *values)
+        total = (await fetched(ctx, count, *count_values))[0][0]
+        items = [record_of(row) for row in rows[: request.limit]]
+        cursor = self._sql.cursor_after(items[-1]) if len(rows) > request.limit else None
+        return {"items": items, "total": total, "cursor": cursor}
 
     async def update(self, ctx: Context, request: Request) -> RawJson:
         async def change(connection: Connection) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class EntityStatements:
         return self._update, [getattr(request, self._entity.id_field), *changes]
 
     def list(self, request: Any) -> tuple[Query, Query]:
-        """Return the queries of a page and of the count of all pages."""
+        """Return the queries of a page, with a record beyond it where there is one, and of the count of all pages."""
         where, values = [_PLACE], list[Any]()
         for name in self._entity.filters:
             if getattr(request, name) is not None:
@@ -79,7 +79,7 @@ class EntityStatements:
         if request.cursor is not None:
             values += _position(request.cursor)
             where.append(f"({self._entity.order}, id) > (${len(values) + 1}, ${len(values) + 2})")
-        values += [request.limit, request.offset]
+        values += [request.limit + 1, request.offset]
         page = (
             f"SELECT {self._shown} FROM {self._table} WHERE {' AND '.join(where)}"
             f" ORDER BY {self._entity.order}, id LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}"
