@@ -20,11 +20,17 @@ import dominus as package
 from dominus import Dominus, crypto, errors, sessions, testing
 from dominus.contract import auth, codes, db, ddl, health, operations, redis, secrets, services
 from dominus.contract import sessions as session_calls
+from dominus.contract.guardian import ENTITIES, LINKS
+from dominus.contract.guardian import entities as guardian_entities
+from dominus.contract.guardian import records as guardian_records
 from dominus.names import METHOD_OF, callable_names
 from dominus.namespaces.auth import Auth
 from dominus.namespaces.db import Db, QueryRows
 from dominus.namespaces.ddl import Ddl
+from dominus.namespaces.guardian import link_names, names
+from dominus.namespaces.guardian.rights import Roles
 from dominus.namespaces.health import Health
+from dominus.namespaces.link import ReplaceableLinks
 from dominus.namespaces.lock import Lease
 from dominus.namespaces.redis import Redis
 from dominus.namespaces.secrets import Secrets
@@ -51,7 +57,9 @@ FACTORIES: dict[str, type] = {
     "postgres": PostgresSessions,
     "tigerbeetle": TigerBeetleSessions,
 }
-CONTRACT = (auth, secrets, db, ddl, redis, health, session_calls)
+CONTRACT = (auth, guardian_records, guardian_entities, secrets, db, ddl, redis, health, session_calls)
+FLAT = {names.__name__, link_names.__name__}
+"""Modules of methods that are other names for methods that are told."""
 USUAL = {"timeout", "schema", "reason", "actor"}
 """Parameters that mean the same everywhere: told once, at the beginning."""
 _MODULES = re.compile(r"\b(?:builtins|contract|contextlib|httpx|pytest)\.")
@@ -207,8 +215,16 @@ def client_callables() -> dict[str, Callable[..., Any]]:
     found |= dict(public_methods("dominus", Dominus))
     for name, owner in NAMESPACES.items():
         found |= dict(public_methods(f"dominus.{name}", owner))
+    found = {name: target for name, target in found.items() if target.__module__ not in FLAT}
     found |= dict(session_callables())
+    found |= record_callables()
     return found | dict(public_methods("lease", Lease)) | dict(exported("crypto.", crypto))
+
+
+def record_callables() -> dict[str, Callable[..., Any]]:
+    """Return the methods of records, told once for roles, and of what belongs to them, told once for pages."""
+    found = dict(public_methods("dominus.auth.roles", Roles))
+    return found | dict(public_methods("dominus.auth.pages.scopes", ReplaceableLinks))
 
 
 def shapes_of(callables: Iterable[Callable[..., Any]]) -> dict[str, Any]:
@@ -245,14 +261,32 @@ def _shape_lines(callables: Iterable[Callable[..., Any]], told: set[str]) -> Ite
 
 def _namespace(name: str, owner: type, told: set[str]) -> Iterator[str]:
     methods = dict(public_methods(f"dominus.{name}", owner))
+    flat = {method: target for method, target in methods.items() if target.__module__ in FLAT}
+    methods = {method: target for method, target in methods.items() if method not in flat}
     if name == "sessions":
         methods |= dict(session_callables())
     if name == "redis":
         methods |= dict(public_methods("lease", Lease))
+    if name == "auth":
+        methods |= record_callables()
     yield f"\n### {name}\n\n{inspect.getdoc(owner)}\n"
+    if name == "auth":
+        yield from _records()
     for method, target in methods.items():
         yield from _method_lines(method, target)
-    yield from _shape_lines(methods.values(), told)
+    if flat:
+        yield "\nFlat names, and what they call:\n"
+    for method, target in flat.items():
+        yield f"- `{signature_text(method, target)}`: {described(target).summary.rpartition(': ')[2]}"
+    yield from _shape_lines([*methods.values(), *flat.values()], told)
+
+
+def _records() -> Iterator[str]:
+    kinds = ", ".join(f"`dominus.auth.{calls.entity.plural}`" for calls in ENTITIES)
+    links = ", ".join(f"`{calls.link.owner.plural}.{calls.link.name}`" for calls in LINKS)
+    yield f"Each kind of record has a namespace of its own: {kinds}; they have the methods told below for roles."
+    yield f"So has what belongs to a record: {links}; these have the methods told below for `pages.scopes`,"
+    yield "without `set` where a page is not the owner. The flat names are the same calls.\n"
 
 
 def _client(told: set[str]) -> Iterator[str]:

@@ -70,9 +70,15 @@ class Operation(Generic[Req, Data]):
         """The keys that an answer's `data` must have."""
         return _required_keys(self.result)
 
+    @property
+    def is_list(self) -> bool:
+        """Whether an answer's `data` is a list, not an object."""
+        return get_origin(self.result) is list
+
 
 @cache
-def _required_keys(result: type) -> frozenset[str]:
+def _required_keys(result: Any) -> frozenset[str]:
+    result = get_origin(result) or result
     # `__required_keys__` does not see NotRequired where annotations are strings, as they are here.
     declared: frozenset[str] = getattr(result, "__required_keys__", frozenset())
     hints = get_type_hints(result, include_extras=True) if declared else {}
@@ -99,9 +105,16 @@ class Service:
         GET = redis.read("get", GetRequest, Found, "Read a value.")
     """
 
-    def __init__(self, name: str, prefix: str) -> None:
-        """Name it as users know it; the prefix of its routes is what the published client calls it."""
+    def __init__(self, name: str, prefix: str, *, namespace: str | None = None) -> None:
+        """Name it as users know it; the prefix of its routes is what the published client calls it.
+
+        Args:
+            name: what its breaker and its metrics are called by.
+            prefix: of its routes.
+            namespace: where users find its operations, and what its scopes begin with; the name without it.
+        """
         self.name = name
+        self.namespace = namespace or name
         self.prefix = prefix
         self.operations: list[Operation[Any, Any]] = []
 
@@ -132,13 +145,13 @@ class Service:
             **traits: what else is not usual.
         """
         made = Operation(
-            name=name if "." in name else f"{self.name}.{name}",
+            name=name if "." in name else f"{self.namespace}.{name}",
             service=self.name,
             method=method,
             path=path if path and path.startswith("/") else f"{self.prefix}/{path or name}",
             request=request,
             result=result,
-            scope=f"{self.name}:read" if scope == "" else scope,
+            scope=f"{self.namespace}:read" if scope == "" else scope,
             retry=retry,
             summary=summary,
             **traits,
@@ -159,7 +172,7 @@ class Service:
         **traits: Unpack[Traits],
     ) -> Operation[Req, Data]:
         """Declare an operation that changes something: it carries an idempotency key; arguments as for `read`."""
-        usual = f"{self.name}:write" if scope == "" else scope
+        usual = f"{self.namespace}:write" if scope == "" else scope
         return self.read(
             name,
             request,

@@ -1,4 +1,4 @@
-"""dominus.auth: tokens for users, and their verification."""
+"""dominus.auth: tokens for users and their verification; roles and scopes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import jwt
 from dominus.contract import auth as contract
 from dominus.contract.request import Empty
 from dominus.errors import AuthenticationError, ServiceError
-from dominus.namespaces.base import Namespace, as_list, unwrap
+from dominus.namespaces.base import as_list, unwrap
+from dominus.namespaces.guardian.link_names import LinkNames
 
 if TYPE_CHECKING:
     from dominus.caller import Caller
@@ -24,8 +25,8 @@ REFETCH_SECONDS = 5.0
 """An unknown key id is looked up again at most this often."""
 
 
-class Auth(Namespace):
-    """Mints tokens with the PSK, verifies them with the server's public keys."""
+class Auth(LinkNames):
+    """Mints tokens with the PSK, verifies them with the server's public keys; keeps who may do what."""
 
     def __init__(self, caller: Caller) -> None:
         super().__init__(caller)

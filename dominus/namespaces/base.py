@@ -45,6 +45,10 @@ class Namespace:
     ) -> Data:
         return await self._caller.send(op, request, timeout=timeout, lines=lines)
 
+    async def _ask(self, op: Operation[Any, Data], timeout: float | None, **fields: Any) -> Data:
+        """Send an operation of the contract's tables, whose request is made from its fields."""
+        return await self._call(op, op.request(**fields), timeout=timeout)
+
 
 def as_list(values: Iterable[T], name: str) -> list[T]:
     """Return a list of what the caller gave as a sequence; one text, a mapping or a number is none."""

@@ -139,7 +139,13 @@ def _is_foreign(body: bytes, facts: dict[str, Any]) -> bool:
 
 
 def checked(
-    body: Any, required: frozenset[str], list_key: str | None, endpoint: str, *, is_plain: bool
+    body: Any,
+    required: frozenset[str],
+    list_key: str | None,
+    endpoint: str,
+    *,
+    is_plain: bool,
+    is_list: bool = False,
 ) -> Any:
     """Open the envelope and return `data`.
 
@@ -158,6 +164,10 @@ def checked(
         raise ServiceError(str(envelope.get("error") or "the server reports a failure"), endpoint=endpoint)
     else:
         raise wrong_shape(endpoint, "no `success`")
+    if is_list:
+        if not isinstance(data, list):
+            raise wrong_shape(endpoint, "`data` is no list")
+        return cast("list[Any]", data)
     if list_key is not None and isinstance(data, list):
         data = {list_key: cast("list[Any]", data)}
     if not isinstance(data, dict):

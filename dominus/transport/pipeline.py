@@ -224,7 +224,9 @@ class Pipeline:
 
     def _decoded(self, op: Operation[Any, Any], body: Any) -> Any:
         try:
-            data = checked(body, op.required_keys, op.list_key, op.name, is_plain=op.is_plain)
+            data = checked(
+                body, op.required_keys, op.list_key, op.name, is_plain=op.is_plain, is_list=op.is_list
+            )
         except ServiceError as error:
             raise Failure(error, is_final=not error.retryable) from None
         if isinstance(types := body.get("types"), dict):

@@ -4,6 +4,7 @@ It imports that client's `dominus`, so nothing of this project can be imported h
 """
 
 import asyncio
+import inspect
 import json
 import sys
 from importlib.metadata import version
@@ -170,6 +171,70 @@ async def auth(said):
     said["self"] = await outcome(dominus("auth.self"))
     said["mint"] = await outcome(dominus("auth.mint", user_id="u1", scope=["db:read"], system="user"))
     said["public_key"] = await outcome(dominus("auth.jwks"))
+
+
+RECORDS = {
+    "scope": {"slug": "articles:write", "display_name": "Write articles", "description": "why"},
+    "role": {"name": "editor", "description": "why"},
+    "tenant_category": {"name": "Schools", "slug": "schools"},
+    "tenant": {"name": "Hill", "slug": "hill", "display_name": "The Hill", "description": "why"},
+    "subtype": {"name": "Teachers", "slug": "teachers", "description": "why"},
+    "page": {"path": "/articles", "name": "Articles", "show_in_nav": False},
+}
+CHANGES = {
+    "scope": {"display_name": "Write"},
+    "role": {"description": "because"},
+    "tenant_category": {"color": "#000000"},
+    "tenant": {"status": "inactive"},
+    "subtype": {"name": "Staff"},
+    "page": {"is_active": False},
+}
+LINKS = {
+    "role": {"scopes": "scope", "tenants": "tenant", "categories": "tenant_category", "subtypes": "subtype"},
+    "scope": {"tenants": "tenant", "categories": "tenant_category"},
+    "subtype": {"tenants": "tenant", "categories": "tenant_category", "scopes": "scope"},
+    "page": {
+        "tenants": "tenant",
+        "scopes": "scope",
+        "categories": "tenant_category",
+        "excluded_scopes": "scope",
+        "excluded_roles": "role",
+    },
+}
+
+
+async def records(said):
+    """Every call of the records and links that this server has."""
+    a, ids = dominus.auth, {}
+    plural = {name: name.replace("category", "categorie") + "s" for name in RECORDS}
+    for name, fields in RECORDS.items():
+        call = said[f"create_{name}"] = await outcome(getattr(a, f"create_{name}")(**fields))
+        ids[name] = call["result"]["id"]
+        said[f"again_{name}"] = await outcome(getattr(a, f"create_{name}")(**fields))
+        said[f"get_{name}"] = await outcome(getattr(a, f"get_{name}")(ids[name]))
+        said[f"list_{plural[name]}"] = await outcome(getattr(a, f"list_{plural[name]}")(limit=10, offset=0))
+        said[f"update_{name}"] = await outcome(getattr(a, f"update_{name}")(ids[name], **CHANGES[name]))
+    said["get_none"] = await outcome(a.get_role("00000000-0000-0000-0000-000000000000"))
+    said["list_filtered"] = await outcome(a.list_pages(is_active=True))
+    for owner, links in LINKS.items():
+        for link, target in links.items():
+            of, given = f"{owner}_{link}", (ids[owner], [ids[target]])
+            said[f"add_{of}"] = await outcome(getattr(a, f"add_{of}")(*given))
+            said[f"get_{of}"] = await outcome(getattr(a, f"get_{of}")(ids[owner]))
+            # It sends no body with DELETE.
+            said[f"remove_{of}"] = await outcome(getattr(a, f"remove_{of}")(*given))
+            if owner == "page":
+                said[f"set_{of}"] = await outcome(getattr(a, f"set_{of}")(*given))
+    said["delete_in_use"] = await outcome(a.delete_scope(ids["scope"]))
+    for name in ("page", "role", "subtype", "scope", "tenant", "tenant_category"):
+        said[f"delete_{name}"] = await outcome(getattr(a, f"delete_{name}")(ids[name]))
+
+
+async def signatures(said):
+    """What its methods take: (name, default) of each parameter."""
+    for name, method in inspect.getmembers(dominus.auth, inspect.ismethod):
+        parameters = inspect.signature(method).parameters.values()
+        said[name] = [[item.name, repr(item.default)] for item in parameters]
 
 
 async def first_calls(said):

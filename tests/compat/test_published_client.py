@@ -6,6 +6,7 @@ What it calls is in `published_client.py`; what must come back is section 5 of i
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import os
 import re
@@ -19,6 +20,11 @@ from typing import Any
 
 import pytest
 from live_support import Live, live, running
+
+from dominus import Dominus
+from dominus.contract import operations
+from dominus.contract.guardian import ENTITIES, LINKS, guardian
+from dominus.contract.guardian.records import Link
 
 __all__ = ["live"]
 # Making the environment takes 10 to 20 s, over a slow network more.
@@ -90,7 +96,7 @@ def run(python: Path, url: str, token: str, *parts: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def said(live: Live, published_python: Path) -> dict[str, Any]:
-    parts = ["secrets", "tables", "cache", "health", "auth", "unknown"]
+    parts = ["secrets", "tables", "cache", "health", "auth", "records", "signatures", "unknown"]
     return run(published_python, live.url, live.psk, *parts)
 
 
@@ -272,6 +278,60 @@ def test_tokens_are_minted_and_verified(said: dict[str, Any]) -> None:
     assert part["self"]["access_token"].count(".") == 2
     assert part["mint"].keys() == {"access_token", "token_type", "expires_in"}
     assert part["public_key"]["public_key"].startswith("-----BEGIN PUBLIC KEY-----")
+
+
+RECORDS = {calls.entity.name: calls.entity for calls in ENTITIES}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_records_are_made_listed_changed_and_deleted(name: str, said: dict[str, Any]) -> None:
+    part, plural = Part(said["records"]), RECORDS[name].plural
+    made = part[f"create_{name}"]
+    assert made.keys() == set(RECORDS[name].row.__annotations__)
+    assert re.fullmatch(TIME, made["created_at"])
+    assert part[f"get_{name}"] == made
+    assert part[f"list_{plural}"] == {"items": [made], "total": 1, "cursor": None}
+    assert part.refused(f"again_{name}")[:2] == (409, "already_exists")
+    changed = part[f"update_{name}"]
+    assert changed["id"] == made["id"]
+    assert sum(changed[field] != made[field] for field in made) == 2  # the field, and when
+    assert part[f"delete_{name}"] == {"id": made["id"], "deleted": True}
+
+
+@pytest.mark.parametrize("link", [calls.link for calls in LINKS], ids=lambda link: link.table)
+def test_links_are_added_listed_and_never_removed_by_a_body_that_is_missing(
+    link: Link[Any], said: dict[str, Any]
+) -> None:
+    part = Part(said["records"])
+    assert part[f"add_{link.table}"] == {"added": 1}
+    linked = part[f"get_{link.table}"]
+    assert [record["id"] for record in linked] == [part[f"create_{link.target.name}"]["id"]]
+    assert part.refused(f"remove_{link.table}")[:2] == (400, "validation")
+    if link.owner.name == "page":
+        assert part[f"set_{link.table}"] == linked
+
+
+def test_a_record_in_use_is_kept(said: dict[str, Any]) -> None:
+    part = Part(said["records"])
+    assert part.refused("delete_in_use")[:2] == (409, "in_use")
+    assert part.refused("get_none")[:2] == (404, "not_found")
+    assert part["list_filtered"]["items"] == []
+
+
+def test_the_flat_names_take_what_those_of_the_published_client_take(said: dict[str, Any]) -> None:
+    mine = Dominus("http://dominus.test", "x" * 43).auth
+    walked = 0
+    for name, theirs in said["signatures"].items():
+        if hasattr(mine, name) and f"auth.{name}" in operations():
+            parameters = inspect.signature(getattr(mine, name)).parameters.values()
+            ours = [
+                [item.name, repr(item.default)]
+                for item in parameters
+                if item.kind is item.POSITIONAL_OR_KEYWORD
+            ]
+            assert ours == theirs, name
+            walked += 1
+    assert walked >= len(guardian.operations)
 
 
 def test_what_the_server_does_not_have_is_a_4xx_that_the_client_can_read(said: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from entity_samples import entity_samples, link_samples
+
 from dominus import Dominus
 from dominus._version import __version__
 from dominus.contract.operation import Operation
@@ -34,7 +36,7 @@ class Sample:
     read: Callable[[Any], Any] = lambda data: data
     """What the SDK makes of the answer's data."""
     before: Call | None = None
-    """What has to be there; it is given the fields by their wire names."""
+    """What has to be there; it is given the fields by their wire names, and may return other values for them."""
     shape: Callable[[Any, str], Any] = lambda result, _tag: result
     """What of a result is compared, whichever way it came."""
     sdk: Call | None = None
@@ -150,6 +152,7 @@ SAMPLES: Mapping[str, Sample] = {
     "auth.mint": Sample(MINTED),
     "auth.jwks": Sample(read=of("public_key")),
     "auth.get_jwks": Sample(),
+    **{name: Sample(**told) for name, told in (*entity_samples(), *link_samples())},
     "secrets.get": Sample({"pass": "wörd"}, lambda data: data["secret"]["value"], with_secret),
     "secrets.get_many": Sample(
         {"STRIPE_KEY_TAG": {"pass": "wörd"}},

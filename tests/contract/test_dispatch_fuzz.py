@@ -93,7 +93,7 @@ def mutated(draw: st.DrawFn, op: Operation[Any, Any]) -> Any:
 @st.composite
 def requests(draw: st.DrawFn) -> dict[str, Any]:
     op = draw(st.sampled_from(OPERATIONS))
-    good = {"schema": "public", "table": f"t_fuzz_{RUN}"}
+    good = {**op.request.example, "schema": "public", "table": f"t_fuzz_{RUN}"}
     segment = lambda name: st.one_of(st.just(good[name]), text)  # noqa: E731 - a strategy with a name
     path = op.path.format(**{name: quote(draw(segment(name)), safe="") for name in op.path_fields})
     kind = draw(st.sampled_from([JSON, JSON, BASE64, BASE64, LINES]))

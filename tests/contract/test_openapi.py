@@ -68,7 +68,7 @@ async def test_the_document_is_valid_openapi(server: Server) -> None:
     assert {tag for item in items for tag in item["tags"]} == tags
     for path, by_method in document["paths"].items():
         for method, item in by_method.items():
-            assert method in {"get", "post", "delete"}
+            assert method in {"get", "post", "put", "delete"}
             named = {one["name"] for one in item["parameters"] if one.get("in") == "path"}
             assert named == set(re.findall(r"{(\w+)}", path))
             assert ("requestBody" in item) == (method != "get")

@@ -145,11 +145,13 @@ async def test_an_operation_gives_the_same_over_sdk_and_http_in_both_dialects(
     for way in ("sdk", "sdk base64", JSON, BASE64):
         tag = uuid.uuid4().hex[:12]
         fields = wire(op, tag)
+        more: Fields = {}
         if sample.before is not None:
-            await sample.before(client, {"tag": tag, **fields})
+            more = await sample.before(client, {"tag": tag, **fields}) or {}
+            fields |= more
         if way.startswith("sdk"):
             asked = client if way == "sdk" else base64_client
-            found = await (sample.sdk(asked, fields) if sample.sdk else asked(name, **params(op, tag)))
+            found = await (sample.sdk(asked, fields) if sample.sdk else asked(name, **params(op, tag) | more))
         else:
             reply = await ask(server, op, fields, way)
             assert reply.status == 200, reply.document
@@ -173,8 +175,10 @@ async def test_the_codes_of_an_operation_are_codes_of_the_server_and_documented(
 
 def check_shape(op: Operation[Any, Any], data: Any) -> None:
     """The answer is what the operation declares: nothing missing, nothing that is not declared."""
-    assert op.required_keys <= data.keys()
     TypeAdapter(op.result).validate_python(data)
+    if op.is_list:
+        return
+    assert op.required_keys <= data.keys()
     declared = getattr(op.result, "__annotations__", None)
     if declared:
         assert data.keys() <= get_type_hints(op.result).keys(), op.name

@@ -34,7 +34,11 @@ def _documented(module: Any) -> Iterator[tuple[str, Callable[..., Any]]]:
         elif inspect.isclass(member):
             yield name, member
             methods = inspect.getmembers(member, inspect.isfunction)
-            yield from ((f"{name}.{method}", target) for method, target in methods if method in vars(member))
+            # An assignment is told and run where the method is.
+            own = [
+                each for each in methods if each[0] in vars(member) and each[1].__module__ == module.__name__
+            ]
+            yield from ((f"{name}.{method}", target) for method, target in own)
 
 
 def examples() -> dict[str, str]:

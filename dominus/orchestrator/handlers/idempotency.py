@@ -13,14 +13,17 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from pydantic_core import to_json
+
 from dominus.errors import ConflictError, DominusError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.handlers.context import Context, RawJson
 
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.pools import Postgres
+    from dominus.orchestrator.engines.postgres.typing import Connection
 
-__all__ = ["REMEMBER", "as_outcome", "exactly_once", "purge", "remembered", "stored_outcome"]
+__all__ = ["REMEMBER", "as_outcome", "exactly_once", "purge", "remembered", "stored_outcome", "written"]
 
 logger = logging.getLogger("dominus.orchestrator.handlers.idempotency")
 
@@ -111,6 +114,24 @@ async def exactly_once(ctx: Context, write: Callable[[], Awaitable[RawJson]]) ->
         if failure is error:
             raise
         raise failure from error
+
+
+async def written(ctx: Context, change: Callable[[Connection], Awaitable[object]]) -> RawJson:
+    """Change our own tables in a transaction that keeps its answer, so that a repeat is answered the same.
+
+    Raises:
+        DominusError: what the change raised, PostgreSQL's errors typed; nothing was changed then.
+    """
+
+    async def write() -> RawJson:
+        async with ctx.resources.postgres.system.acquire() as connection, connection.transaction():
+            data = to_json(await change(connection))
+            known = remembered(ctx)
+            if known is not None:
+                await connection.execute(REMEMBER, *known, as_outcome(data.decode()))
+        return RawJson.of(data)
+
+    return await exactly_once(ctx, write)
 
 
 async def purge(postgres: Postgres, hours: int) -> int:

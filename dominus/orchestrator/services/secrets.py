@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -12,7 +11,7 @@ from dominus.contract import secrets as contract
 from dominus.errors import NotFoundError, ServiceError, ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.handlers.context import Context, RawJson
-from dominus.orchestrator.handlers.idempotency import REMEMBER, as_outcome, exactly_once, remembered
+from dominus.orchestrator.handlers.idempotency import written
 from dominus.orchestrator.handlers.registry import Handlers
 
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ async def upsert_secret(ctx: Context, request: contract.SecretUpsert) -> RawJson
         operation = "create" if version == 1 else "update"
         return {"key": request.key, "version": version, "operation": operation}
 
-    return await _written(ctx, change)
+    return await written(ctx, change)
 
 
 @handlers(contract.LIST)
@@ -177,19 +176,7 @@ async def delete_secret(ctx: Context, request: contract.SecretDelete) -> RawJson
         said = await connection.execute(_DELETE, *_place(ctx), request.key)
         return {"key": request.key, "deleted": said != "DELETE 0"}
 
-    return await _written(ctx, change)
-
-
-async def _written(ctx: Context, change: Callable[[Connection], Awaitable[Mapping[str, Any]]]) -> RawJson:
-    async def write() -> RawJson:
-        async with ctx.resources.postgres.system.acquire() as connection, connection.transaction():
-            data = to_json(await change(connection))
-            known = remembered(ctx)
-            if known is not None:
-                await connection.execute(REMEMBER, *known, as_outcome(data.decode()))
-        return RawJson.of(data)
-
-    return await exactly_once(ctx, write)
+    return await written(ctx, change)
 
 
 async def _added_version(

@@ -1,0 +1,158 @@
+"""The five handlers of an entity, the same for every row of the contract's table."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from dominus.contract.guardian.records import Entity, EntityCalls, RecordDeleted, Records
+from dominus.contract.request import Request
+from dominus.errors import ConflictError, NotFoundError
+from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
+from dominus.orchestrator.handlers.context import Context, RawJson
+from dominus.orchestrator.handlers.idempotency import written
+from dominus.orchestrator.handlers.registry import Handlers
+from dominus.orchestrator.services.guardian.statements import EntityStatements
+
+if TYPE_CHECKING:
+    from dominus.orchestrator.engines.postgres.typing import Connection, Record
+
+__all__ = ["entity_handlers", "fetched", "missing", "place_of", "record_of"]
+
+
+def entity_handlers(handlers: Handlers, calls: EntityCalls[Any]) -> None:
+    """Register the handlers of an entity's operations."""
+    its = _EntityHandlers(calls.entity)
+    handlers(calls.create)(its.create)
+    handlers(calls.get)(its.get)
+    handlers(calls.list)(its.list)
+    handlers(calls.update)(its.update)
+    handlers(calls.delete)(its.delete)
+
+
+class _EntityHandlers:
+    def __init__(self, entity: Entity[Any]) -> None:
+        self._entity = entity
+        self._sql = EntityStatements(entity)
+
+    async def create(self, ctx: Context, request: Request) -> RawJson:
+        async def change(connection: Connection) -> dict[str, Any]:
+            await self._check_references(ctx, connection, request)
+            sql, values = self._sql.insert(request)
+            return record_of(await self._one(ctx, connection, request, sql, values))
+
+        return await written(ctx, change)
+
+    async def get(self, ctx: Context, request: Any) -> dict[str, Any]:
+        record_id = getattr(request, self._entity.id_field)
+        rows = await fetched(ctx, self._sql.get, record_id)
+        if not rows:
+            raise missing(self._entity, [record_id])
+        return record_of(rows[0])
+
+    async def list(self, ctx: Context, request: Any) -> Records[Any]:
+        (page, values), (count, count_values) = self._sql.list(request)
+        rows = await fetched(ctx, page, *values)
+        total = (await fetched(ctx, count, *count_values))[0][0]
+        items = [record_of(row) for row in rows[: request.limit]]
+        cursor = self._sql.cursor_after(items[-1]) if len(rows) > request.limit else None
+        return {"items": items, "total": total, "cursor": cursor}
+
+    async def update(self, ctx: Context, request: Request) -> RawJson:
+        async def change(connection: Connection) -> dict[str, Any]:
+            await self._check_references(ctx, connection, request)
+            sql, values = self._sql.update(request)
+            return record_of(await self._one(ctx, connection, request, sql, values))
+
+        return await written(ctx, change)
+
+    async def delete(self, ctx: Context, request: Any) -> RawJson:
+        record_id = getattr(request, self._entity.id_field)
+
+        async def change(connection: Connection) -> RecordDeleted:
+            found = await connection.fetchrow(self._sql.lock, *place_of(ctx), record_id)
+            if found is None:
+                raise missing(self._entity, [record_id])
+            if not request.force:
+                await self._check_uses(ctx, connection, record_id, found[0])
+            for statement in (*self._sql.release, self._sql.delete):
+                await connection.execute(statement, *place_of(ctx), record_id)
+            return {"id": record_id, "deleted": True}
+
+        return await written(ctx, change)
+
+    async def _one(
+        self, ctx: Context, connection: Connection, request: Request, sql: str, values: list[Any]
+    ) -> Record:
+        try:
+            row = await connection.fetchrow(sql, *place_of(ctx), *values)
+        except asyncpg.UniqueViolationError as error:
+            raise self._taken(request) from error
+        if row is None:
+            raise missing(self._entity, [getattr(request, self._entity.id_field)])
+        return row
+
+    def _taken(self, request: Request) -> ConflictError:
+        unique = {
+            name: getattr(request, name) for name, column in self._entity.columns.items() if column.is_unique
+        }
+        said = ", ".join(f"{name} {value!r}" for name, value in unique.items())
+        return ConflictError(
+            f"there is a {self._entity.words} with {said} already", code="already_exists", details=unique
+        )
+
+    async def _check_references(self, ctx: Context, connection: Connection, request: Request) -> None:
+        for name, other, sql in self._sql.references:
+            named = getattr(request, name, None)
+            if named is not None and await connection.fetchrow(sql, *place_of(ctx), named) is None:
+                raise missing(other, [named])
+
+    async def _check_uses(self, ctx: Context, connection: Connection, record_id: str, name: str) -> None:
+        if self._sql.uses is None:
+            return
+        rows = await connection.fetch(self._sql.uses, *place_of(ctx), record_id)
+        if rows:
+            users = [dict(row.items()) for row in rows]
+            said = ", ".join(f"{user['kind'].replace('_', ' ')} {user['name']!r}" for user in users[:5])
+            raise ConflictError(
+                f"the {self._entity.words} {name!r} is in use by {said}{' and more' if rows[5:] else ''}",
+                code="in_use",
+                details={"used_by": users},
+                hint="take it away from them first, or delete with force=True",
+            )
+
+
+async def fetched(ctx: Context, sql: str, *values: Any) -> list[Record]:
+    """Return the rows of a query of the caller's project and environment."""
+    try:
+        return await ctx.resources.postgres.system.fetch(sql, *place_of(ctx), *values)
+    except FAILURES as error:
+        raise from_postgres(error) from error
+
+
+def place_of(ctx: Context) -> tuple[str, str]:
+    """Return the first two parameters of every statement."""
+    return ctx.principal.project, ctx.principal.environment
+
+
+def record_of(row: Record) -> dict[str, Any]:
+    """Return a row as callers get it."""
+    return {name: _plain(value) for name, value in row.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, uuid.UUID) else value
+
+
+def missing(entity: Entity[Any], ids: list[str]) -> NotFoundError:
+    """Return the error for ids that no record has."""
+    return NotFoundError(
+        f"there is no {entity.words} {', '.join(ids[:5])}{' and others' if ids[5:] else ''}",
+        code="not_found",
+        details={"missing": ids},
+    )
