@@ -25,7 +25,7 @@ COMMON = (
 )
 """What any operation may answer. With 503, and worth another try: `database_unavailable`, `redis_unavailable` ..."""
 KEYED = ("idempotency_key_reused",)
-"""Every write, to who sends keys of his own."""
+"""Every write, but only if the caller sends its own keys."""
 TABLE = ("unknown_schema", "unknown_table", "insufficient_privilege", "statement_timeout")
 """What names a table."""
 FILTERED = ("unknown_column", "invalid_filter", "invalid_value", "invalid_text")
