@@ -83,6 +83,8 @@ class TestGateway:
         far = await (
             asyncio.open_unix_connection(path) if isinstance(path, str) else asyncio.open_connection(*path)
         )
+        # Cut with the others: a database that waits for a password would hold its connection for a minute.
+        self._writers.add(far[1])
         # In two pieces, as a slow network might.
         reply = encode_reply()
         writer.write(reply[:7])
@@ -92,6 +94,7 @@ class TestGateway:
         try:
             await asyncio.gather(_pipe(reader, far[1]), _pipe(far[0], writer))
         finally:
+            self._writers.discard(far[1])
             far[1].close()
             with contextlib.suppress(OSError):
                 await far[1].wait_closed()
