@@ -54,7 +54,7 @@ def request(path: str, body: object, token: str, *, keyed: bool = False) -> Call
     """Return a maker of requests; keyed ones carry a fresh idempotency key each."""
     content = json.dumps(body).encode()
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         f"authorization: Bearer {token}\r\ncontent-length: {len(content)}\r\n"
     )
     plain = (head + "\r\n").encode() + content

@@ -28,6 +28,7 @@ CHANNEL = "dominus_catalog"
 _TTL_SECONDS = 5.0
 _MAX_TABLES = 10_000
 
+# has_hooks: triggers, those of foreign keys too, and constraints that compute something.
 # is_inert: no view, rule or policy, no type of users' with a cast of theirs, no computed column, and nothing that the
 # planner computes beforehand, the expressions of indexes and statistics.
 # attnum orders the columns; a domain is followed down to its base type, which is what values are cast to.
@@ -101,7 +102,10 @@ SELECT r.oid::int8 AS oid, r.relkind::text AS relkind, (
     WHERE i.indrelid = r.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
   )
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = r.oid)
-) AS is_inert
+) AS is_inert, (
+  c.relhastriggers
+  OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = r.oid AND k.contype NOT IN ('p', 'u', 'n'))
+) AS has_hooks
 FROM relation r
 JOIN pg_catalog.pg_class c ON c.oid = r.oid
 """
@@ -135,6 +139,9 @@ def _as_table(schema: str, name: str, record: Any) -> Table:
         primary_key=keys[0] if keys and has_primary_key else (),
         unique_keys=keys,
         is_inert=record["is_inert"],
+        is_inert_to_writes=record["is_inert"]
+        and not record["has_hooks"]
+        and all(column.is_plain_to_writes for column in columns.values()),
     )
 
 

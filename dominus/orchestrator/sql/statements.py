@@ -187,7 +187,7 @@ def insert(table: Table, request: InsertRequest, key: Key) -> Statement:
     ctes.append(f"answer AS MATERIALIZED ({found})")
     stored = _remembering(key, types, parameters)
     sql = f"WITH {', '.join(ctes)} SELECT convert_to(answer.j, 'UTF8'){stored} FROM answer"
-    return Statement(sql, parameters.values, types, row=request.data)
+    return Statement(sql, parameters.values, types, is_inert=table.is_inert_to_writes, row=request.data)
 
 
 def _conflict(table: Table, request: InsertRequest) -> Sequence[str]:
@@ -258,7 +258,14 @@ def update(table: Table, request: UpdateRequest, key: Key) -> Statement:
         f" AS g ({record_definition(columns)}){f' WHERE {where}' if where else ''}"
     )
     sql = _counted(written, key, parameters)
-    return Statement(sql, parameters.values, None, parameters.terms, row=request.data)
+    return Statement(
+        sql,
+        parameters.values,
+        None,
+        parameters.terms,
+        is_inert=table.is_inert_to_writes,
+        row=request.data,
+    )
 
 
 def delete(table: Table, request: DeleteRequest, key: Key) -> Statement:
@@ -267,4 +274,4 @@ def delete(table: Table, request: DeleteRequest, key: Key) -> Statement:
     where = _chosen(table, request, parameters, "delete")
     written = f"DELETE FROM {table.sql} AS t{f' WHERE {where}' if where else ''}"
     sql = _counted(written, key, parameters)
-    return Statement(sql, parameters.values, None, parameters.terms)
+    return Statement(sql, parameters.values, None, parameters.terms, is_inert=table.is_inert_to_writes)

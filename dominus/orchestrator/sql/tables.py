@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +27,13 @@ _KINDS = {
     "float8": "float",
 }
 _INTEGERS = frozenset({"smallint", "integer", "bigint"})
+# As PostgreSQL writes them: what is not in pg_catalog has a schema before it there.
+_PLAIN_DEFAULT = re.compile(
+    r"""nextval\('(?:[^']|'')+'::regclass\) | now\(\) | clock_timestamp\(\) | gen_random_uuid\(\) | uuidv[47]\(\)
+    | CURRENT_(?:TIMESTAMP|DATE|TIME) | LOCALTIME(?:STAMP)? | true | false | -?\d+(?:\.\d+)?
+    | (?:NULL|'(?:[^']|'')*') (?:::[a-z\ ]+(?:\(\d+(?:,\d+)?\))?(?:\[\])?)?""",
+    re.VERBOSE,
+)
 
 
 def quote(name: str) -> str:
@@ -95,6 +103,12 @@ class Column:
         """Whether values are whole numbers."""
         return self.cast in _INTEGERS
 
+    @property
+    def is_plain_to_writes(self) -> bool:
+        """Whether PostgreSQL makes its value, where it does, of nothing but what is PostgreSQL's own."""
+        is_plain = self.default is None or _PLAIN_DEFAULT.fullmatch(self.default) is not None
+        return is_plain and not self.is_generated
+
     def info(self) -> ColumnInfo:
         """Return the column as `db.columns` lists it."""
         return {
@@ -137,6 +151,8 @@ class Table:
     """Column sets that no two rows share (NULLs aside)."""
     is_inert: bool = False
     """Whether reading it runs nothing that users made, as far as was known when it was read."""
+    is_inert_to_writes: bool = False
+    """Likewise of writing: no trigger, no check, no foreign key, and only plain defaults."""
     statements: dict[tuple[Any, ...], tuple[str, bytes | None]] = field(
         default_factory=dict[tuple[Any, ...], "tuple[str, bytes | None]"], compare=False, repr=False
     )
