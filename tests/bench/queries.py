@@ -16,7 +16,7 @@ from dominus.orchestrator.engines.postgres.pools import Postgres
 from dominus.orchestrator.identity.vault import Vault, parse_master_keys
 from dominus.orchestrator.settings import ServerSettings
 from dominus.orchestrator.sql import statements as sql
-from dominus.orchestrator.sql.catalog import catalog_of
+from dominus.orchestrator.sql.catalog import Catalog
 
 CONNECTIONS = 16
 COUNT = 6000
@@ -35,7 +35,7 @@ ANALYZE public.bench
 async def _statements(server: Dev) -> tuple[sql.Statement, sql.Statement]:
     postgres = await Postgres.open(server.dsn, ServerSettings(), Vault(parse_master_keys(server.master_key)))
     try:
-        catalog = await catalog_of(postgres)
+        catalog = await Catalog(postgres).listening()
         table, stored = await catalog.table("public", "bench"), await catalog.table("public", "stored")
         query = sql.query(table, QueryRequest(table="bench", **QUERY))
         insert = sql.insert(stored, InsertRequest(table="stored", data=ROW), (_SLOT, "fingerprint"))

@@ -17,6 +17,7 @@ from dominus.orchestrator.engines.postgres.pools import Postgres
 from dominus.orchestrator.handlers.context import Context, Idempotency, RawJson
 from dominus.orchestrator.identity.principal import Principal
 from dominus.orchestrator.settings import ServerSettings
+from dominus.orchestrator.sql.catalog import Catalog
 
 _CLEAN = """
 DO $$
@@ -64,11 +65,14 @@ class Caller:
 
     def __init__(self, postgres: Postgres) -> None:
         self.postgres = postgres
+        self.catalog = Catalog(postgres)
         self._numbers = itertools.count()
 
     def __call__(self, key: str | None = None, body: str = "body", **more: Any) -> Context:
         shares = {"data_share": _share(), "bulk_share": _share()}
-        engines = cast("Any", SimpleNamespace(postgres=self.postgres, vault=_Prints, **shares))
+        engines = cast(
+            "Any", SimpleNamespace(postgres=self.postgres, catalog=self.catalog, vault=_Prints, **shares)
+        )
         principal = Principal("tester", "service", frozenset({"*"}))
         idempotency = Idempotency(key, body) if key else None
         return Context(principal, engines, f"r{next(self._numbers)}", idempotency, **more)

@@ -33,7 +33,7 @@ from dominus.orchestrator.handlers.context import Idempotency
 from dominus.orchestrator.handlers.idempotency import purge
 from dominus.orchestrator.services import db
 from dominus.orchestrator.settings import ServerSettings
-from dominus.orchestrator.sql.catalog import CHANNEL, catalog_of
+from dominus.orchestrator.sql.catalog import CHANNEL
 
 __all__ = ["call", "pg_dsn", "postgres"]
 
@@ -670,12 +670,12 @@ async def test_a_statement_that_takes_too_long_is_a_timeout(people: Caller, pg_d
 
 async def test_a_first_request_that_is_cancelled_leaves_no_catalog_that_hears_nothing(call: Caller):
     await call.sql("CREATE TABLE grown (a int)")
-    first = asyncio.create_task(catalog_of(call.postgres))
+    first = asyncio.create_task(call.catalog.listening())
     await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    catalog = await catalog_of(call.postgres)
+    catalog = await call.catalog.listening()
     known = await catalog.table("public", "grown")
     await call.sql("ALTER TABLE grown ADD COLUMN b int")
     await call.postgres.notify(CHANNEL)

@@ -12,7 +12,6 @@ from dominus.contract.db import InsertRequest, QueryRequest
 from dominus.contract.ddl import AddColumn, Column, CreateTable, DropTable
 from dominus.errors import ConflictError, DominusError, NotFoundError, ServiceError, ValidationError
 from dominus.orchestrator.services import db, ddl
-from dominus.orchestrator.sql.catalog import catalog_of
 
 __all__ = ["call", "pg_dsn", "postgres"]
 
@@ -59,7 +58,7 @@ async def test_two_key_columns_make_one_key(call: Caller):
         {"name": "b", "type": "int", "constraints": ["PRIMARY KEY", "NOT NULL"]},
     )
     await ddl.create_table(call(), request)
-    known = await (await catalog_of(call.postgres)).table("public", "link")
+    known = await (await call.catalog.listening()).table("public", "link")
     assert known.primary_key == ("a", "b")
 
 

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 import pytest
 from pg_support import Caller, call, pg_dsn, postgres
 
-from dominus.orchestrator.sql.catalog import catalog_of
-
 __all__ = ["call", "pg_dsn", "postgres"]
 
 PLAIN = """id bigserial PRIMARY KEY, other bigint GENERATED ALWAYS AS IDENTITY, state text NOT NULL DEFAULT 'it''s (new)',
@@ -19,7 +17,7 @@ PLAIN = """id bigserial PRIMARY KEY, other bigint GENERATED ALWAYS AS IDENTITY, 
 async def is_inert_to_writes(call: Caller, *statements: str) -> bool:
     for statement in statements:
         await call.sql(statement)
-    return (await (await catalog_of(call.postgres)).table("public", "t")).is_inert_to_writes
+    return (await (await call.catalog.listening()).table("public", "t")).is_inert_to_writes
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dominus.orchestrator.engines.postgres.fair_share import FairShare
+from dominus.orchestrator.sql.catalog import Catalog
 
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.pools import Postgres
@@ -33,12 +34,15 @@ class Resources:
     tokens: Tokens
     gateway: RunningGateway | None = None
     """None: this server runs no gateway."""
+    catalog: Catalog = field(init=False)
+    """The tables of users, as they are known."""
     data_share: FairShare = field(init=False)
     """Who may use a connection of `postgres.data`."""
     bulk_share: FairShare = field(init=False)
     """Who may use one for a bulk load besides: a client decides how long that takes, so they are a quarter of all."""
 
     def __post_init__(self) -> None:
+        self.catalog = Catalog(self.postgres)
         size = self.settings.pool_size
         self.data_share = FairShare(size, wait_seconds=DATA_WAIT_SECONDS, what="database connections")
         self.bulk_share = FairShare(

@@ -19,7 +19,6 @@ from dominus.orchestrator.sql import bulk, keyset
 from dominus.orchestrator.sql import statements as sql
 from dominus.orchestrator.sql.answer_size import MAX_ANSWER_BYTES, is_too_large
 from dominus.orchestrator.sql.blame import explained
-from dominus.orchestrator.sql.catalog import catalog_of
 from dominus.orchestrator.sql.statements import Statement
 from dominus.orchestrator.sql.tables import Table
 
@@ -48,14 +47,14 @@ WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 async def schemas(ctx: Context, request: Empty) -> contract.SchemaList:
     """List users' schemas."""
     del request
-    catalog = await catalog_of(ctx.resources.postgres)
+    catalog = await ctx.resources.catalog.listening()
     return {"schemas": await catalog.schemas()}
 
 
 @handlers(contract.TABLES)
 async def tables(ctx: Context, request: contract.TablesRequest) -> RawJson:
     """List the tables and views of a schema."""
-    catalog = await catalog_of(ctx.resources.postgres)
+    catalog = await ctx.resources.catalog.listening()
     await catalog.require_schema(request.schema_)
     try:
         async with ctx.resources.data_share.of(ctx.principal.subject):
@@ -68,7 +67,7 @@ async def tables(ctx: Context, request: contract.TablesRequest) -> RawJson:
 @handlers(contract.COLUMNS)
 async def columns(ctx: Context, request: contract.TableRequest) -> contract.ColumnList:
     """List the columns of a table."""
-    catalog = await catalog_of(ctx.resources.postgres)
+    catalog = await ctx.resources.catalog.listening()
     table = await catalog.table(request.schema_, request.table)
     return {"columns": [column.info() for column in table.columns.values()]}
 
@@ -78,7 +77,7 @@ async def _run(
 ) -> tuple[Record | None, Statement]:
     """Build a statement for a table as it is known, and run it; once more when the table was altered."""
     postgres = ctx.resources.postgres
-    catalog = await catalog_of(postgres)
+    catalog = await ctx.resources.catalog.listening()
     is_second = False
     while True:
         table = await catalog.table(request.schema_, request.table)
@@ -200,7 +199,7 @@ async def _store_lines(
     ctx: Context, request: contract.BulkInsertRequest, lines: AsyncIterator[bytes]
 ) -> RawJson:
     postgres, subject = ctx.resources.postgres, ctx.principal.subject
-    catalog = await catalog_of(postgres)
+    catalog = await ctx.resources.catalog.listening()
     await catalog.table(request.schema_, request.table)
     async with (
         ctx.resources.bulk_share.of(subject),

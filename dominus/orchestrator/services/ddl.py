@@ -16,7 +16,7 @@ from dominus.orchestrator.engines.postgres.typing import Connection
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import REMEMBER, as_outcome, exactly_once, remembered
 from dominus.orchestrator.handlers.registry import Handlers
-from dominus.orchestrator.sql.catalog import CHANNEL, Catalog, catalog_of
+from dominus.orchestrator.sql.catalog import CHANNEL, Catalog
 from dominus.orchestrator.sql.grammar import (
     SERIAL_TYPES,
     ColumnRules,
@@ -172,7 +172,7 @@ async def create_table(ctx: Context, request: contract.CreateTable) -> RawJson:
 
 
 async def _create(ctx: Context, request: contract.CreateTable, types: list[str], statement: str) -> RawJson:
-    catalog = await catalog_of(ctx.resources.postgres)
+    catalog = await ctx.resources.catalog.listening()
     async with _altering(ctx, catalog, request.schema_) as connection:
         await connection.execute(_SEE_PUBLIC)
         await _require_types(connection, types)
@@ -194,7 +194,7 @@ async def drop_table(ctx: Context, request: contract.DropTable) -> RawJson:
 
 
 async def _drop(ctx: Context, request: contract.DropTable) -> RawJson:
-    catalog = await catalog_of(ctx.resources.postgres)
+    catalog = await ctx.resources.catalog.listening()
     async with _altering(ctx, catalog, request.schema_) as connection:
         table = await catalog.read(request.schema_, request.table, connection)
         await connection.execute(f"DROP TABLE {table.sql}")
@@ -219,7 +219,7 @@ async def _add(ctx: Context, request: contract.AddColumn) -> RawJson:
         if default is not None
         else None,
     )
-    catalog = await catalog_of(ctx.resources.postgres)
+    catalog = await ctx.resources.catalog.listening()
     async with _altering(ctx, catalog, request.schema_) as connection:
         table = await catalog.read(request.schema_, request.table, connection)
         await connection.execute(_SEE_PUBLIC)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Self
 
 from dominus.contract.suggestion import suggestion
 from dominus.errors import NotFoundError
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.pools import Postgres
     from dominus.orchestrator.engines.postgres.typing import Executor
 
-__all__ = ["CHANNEL", "Catalog", "catalog_of"]
+__all__ = ["CHANNEL", "Catalog"]
 
 CHANNEL = "dominus_catalog"
 """A NOTIFY here makes every orchestrator read its tables anew."""
@@ -153,6 +152,21 @@ class Catalog:
         self._clock = clock
         self._tables: dict[tuple[str, str], tuple[float, Table]] = {}
         self._generation = 0
+        self._is_listening = False
+
+    async def listening(self) -> Self:
+        """Return itself; the first call begins to listen for changes."""
+        if not self._is_listening:
+            self._is_listening = True
+            try:
+                await self._postgres.listen(CHANNEL, self.forget)
+            except BaseException as error:
+                # Also when a caller's deadline ended it: the next one tries again.
+                self._is_listening = False
+                if isinstance(error, FAILURES):
+                    raise from_postgres(error) from error
+                raise
+        return self
 
     async def table(self, schema: str, name: str, connection: Executor | None = None) -> Table:
         """Return a table; what is not known is read over `connection`, by default over any of the pool.
@@ -232,22 +246,3 @@ class Catalog:
             if is_qualified
             else suggestion(name, [row["relname"] for row in rows]),
         )
-
-
-_CATALOGS: WeakKeyDictionary[Postgres, Catalog] = WeakKeyDictionary()
-
-
-async def catalog_of(postgres: Postgres) -> Catalog:
-    """Return the catalog of a database; the first call also listens for changes."""
-    known = _CATALOGS.get(postgres)
-    if known is None:
-        known = _CATALOGS[postgres] = Catalog(postgres)
-        try:
-            await postgres.listen(CHANNEL, known.forget)
-        except BaseException as error:
-            # Also when a caller's deadline ended it: a catalog that hears nothing must not stay.
-            del _CATALOGS[postgres]
-            if isinstance(error, FAILURES):
-                raise from_postgres(error) from error
-            raise
-    return known
