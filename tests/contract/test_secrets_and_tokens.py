@@ -35,6 +35,7 @@ from dominus.orchestrator.handlers.context import Context, Idempotency, RawJson
 from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.identity import signing_keys
 from dominus.orchestrator.identity.principal import Principal
+from dominus.orchestrator.identity.psks import Psks
 from dominus.orchestrator.identity.tokens import Tokens
 from dominus.orchestrator.identity.vault import Vault
 from dominus.orchestrator.services import handlers_by_operation
@@ -55,6 +56,7 @@ class World:
     postgres: Postgres
     vault: Vault
     tokens: Tokens
+    psks: Psks
     settings: ServerSettings = field(default_factory=ServerSettings)
 
     async def call(
@@ -110,9 +112,9 @@ async def replica(postgres: Postgres, *masters: bytes) -> World:
     vault = Vault(masters or [MASTER])
     await vault.start(postgres.system)
     await vault.rewrap(postgres.system)
-    tokens = Tokens(postgres.system, vault, root_token=ROOT_TOKEN)
+    tokens = Tokens(postgres.system, vault)
     await tokens.start()
-    return World(postgres, vault, tokens)
+    return World(postgres, vault, tokens, Psks(postgres.system, root_token=ROOT_TOKEN))
 
 
 @pytest.fixture
@@ -335,7 +337,7 @@ async def test_no_plaintext_is_in_any_table_or_file(world: World, home: Path) ->
     await world.put("K", {"inside": marker}, once="k1")
     await world.put("KNOWN", marker + "2")
     await add_psk(world, psk, [])
-    await world.tokens.principal_of_psk(psk)
+    await world.psks.principal_of(psk)
     with pytest.raises(ValidationError):
         await world.put("KNOWN", [marker, float("nan")])
     system = world.postgres.system
@@ -412,7 +414,7 @@ async def test_a_restored_backup_does_not_meet_yesterdays_keys(postgres: Postgre
 async def replica_of_secrets(postgres: Postgres) -> World:
     vault = Vault([MASTER])
     await vault.start(postgres.system)
-    return World(postgres, vault, cast("Tokens", None))
+    return World(postgres, vault, cast("Tokens", None), cast("Psks", None))
 
 
 # Tokens
@@ -447,7 +449,7 @@ async def test_of_replicas_that_rotate_at_once_one_makes_the_key(postgres: Postg
 
 
 async def test_the_psk_is_exchanged_for_a_token(world: World) -> None:
-    by = await world.tokens.principal_of_psk(ROOT_TOKEN, "shop", "production")
+    by = await world.psks.principal_of(ROOT_TOKEN, "shop", "production")
     assert by is not None
     answer = await world.call(auth.MINT, by=by)
     assert answer["token_type"] == "Bearer"
@@ -471,12 +473,12 @@ async def add_psk(world: World, psk: str, scopes: list[str]) -> None:
 async def test_a_psk_of_the_table_gives_its_scopes_until_it_is_disabled(world: World) -> None:
     psk = generate_token()
     await add_psk(world, psk, ["db:read", "redis:read"])
-    by = await world.tokens.principal_of_psk(psk)
+    by = await world.psks.principal_of(psk)
     assert by == Principal("psk:p1", "service", frozenset({"db:read", "redis:read"}), "shop", "staging")
     await world.postgres.system.execute("UPDATE dominus.psks SET disabled_at = now()")
-    world.tokens._psks.clear()
-    assert await world.tokens.principal_of_psk(psk) is None
-    assert await world.tokens.principal_of_psk(psk[:-1] + "!") is None
+    world.psks._known.clear()
+    assert await world.psks.principal_of(psk) is None
+    assert await world.psks.principal_of(psk[:-1] + "!") is None
 
 
 SHOP = Principal("psk:p1", "service", frozenset({"db:read", "redis:read"}), "shop", "staging")

@@ -22,9 +22,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 
 from dominus.crypto import generate_token
 from dominus.errors import AuthenticationError, AuthorizationError, ServiceError, ValidationError
+from dominus.orchestrator.identity import psks as psks_module
 from dominus.orchestrator.identity import signing_keys
 from dominus.orchestrator.identity import tokens as module
 from dominus.orchestrator.identity.principal import Principal
+from dominus.orchestrator.identity.psks import Psks
 from dominus.orchestrator.identity.tokens import Tokens
 from dominus.orchestrator.identity.vault import Vault
 
@@ -62,7 +64,7 @@ class Database:
         return sorted(map(dict, living), key=lambda row: row["created_at"], reverse=True)
 
     async def fetchrow(self, query: str, digest: bytes) -> dict[str, Any] | None:
-        assert query == module._FIND_PSK
+        assert query == psks_module._FIND
         self.psk_reads += 1
         return self.psks.get(digest)
 
@@ -139,9 +141,14 @@ async def vault() -> Vault:
 
 @pytest.fixture
 async def tokens(database: Database, vault: Vault, clock: Clock) -> Tokens:
-    tokens = Tokens(database, vault, root_token=ROOT, clock=clock)
+    tokens = Tokens(database, vault, clock=clock)
     await tokens.start()
     return tokens
+
+
+@pytest.fixture
+def psks(database: Database, clock: Clock) -> Psks:
+    return Psks(database, root_token=ROOT, clock=clock)
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -431,35 +438,35 @@ async def test_a_token_that_no_header_could_carry_is_not_minted(tokens: Tokens) 
         tokens.mint(Principal("x", "user", many))
 
 
-async def test_tokens_show_no_key(tokens: Tokens) -> None:
-    assert ROOT not in repr(tokens)
+async def test_tokens_show_no_key(tokens: Tokens, psks: Psks) -> None:
+    assert ROOT not in f"{tokens!r} {psks!r} {vars(psks)}"
     assert "private" not in repr(tokens._keys.signing())
 
 
-async def test_the_root_psk_may_everything_where_it_asks(tokens: Tokens, database: Database) -> None:
-    here = await tokens.principal_of_psk(ROOT)
+async def test_the_root_psk_may_everything_where_it_asks(psks: Psks, database: Database) -> None:
+    here = await psks.principal_of(ROOT)
     assert here == Principal("service:root", "service", frozenset({"*"}), "default", "development")
-    there = await tokens.principal_of_psk(ROOT, "shop", "production")
+    there = await psks.principal_of(ROOT, "shop", "production")
     assert there is not None
     assert (there.project, there.environment) == ("shop", "production")
     assert database.psk_reads == 0
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 65, "a\n", "ü", "a:b", "{a}"])
-async def test_a_project_has_a_plain_name(tokens: Tokens, name: str) -> None:
+async def test_a_project_has_a_plain_name(psks: Psks, name: str) -> None:
     with pytest.raises(ValidationError, match="project"):
-        await tokens.principal_of_psk(ROOT, name)
+        await psks.principal_of(ROOT, name)
     with pytest.raises(ValidationError, match="environment"):
-        await tokens.principal_of_psk(ROOT, "shop", name)
+        await psks.principal_of(ROOT, "shop", name)
 
 
 @pytest.mark.parametrize("psk", ["", "short", "x" * 42, "x" * 10_000])
-async def test_what_cannot_be_a_psk_costs_no_query(tokens: Tokens, database: Database, psk: str) -> None:
-    assert await tokens.principal_of_psk(psk) is None
+async def test_what_cannot_be_a_psk_costs_no_query(psks: Psks, database: Database, psk: str) -> None:
+    assert await psks.principal_of(psk) is None
     assert database.psk_reads == 0
 
 
-async def test_a_psk_brings_its_scopes_and_its_place(tokens: Tokens, database: Database) -> None:
+async def test_a_psk_brings_its_scopes_and_its_place(psks: Psks, database: Database) -> None:
     psk, free = generate_token(), generate_token()
     scopes = ["db:read"]
     database.psks[hashlib.sha256(psk.encode()).digest()] = {
@@ -469,43 +476,43 @@ async def test_a_psk_brings_its_scopes_and_its_place(tokens: Tokens, database: D
         "id": "p2", "scopes": scopes, "project": None, "environment": None
     }  # fmt: skip
     shop = Principal("psk:p1", "service", frozenset(scopes), "shop", "production")
-    assert await tokens.principal_of_psk(psk) == shop
-    assert await tokens.principal_of_psk(psk, "shop", "production") == shop
+    assert await psks.principal_of(psk) == shop
+    assert await psks.principal_of(psk, "shop", "production") == shop
     with pytest.raises(AuthorizationError, match="'shop', not 'bank'"):
-        await tokens.principal_of_psk(psk, "bank")
+        await psks.principal_of(psk, "bank")
     with pytest.raises(AuthorizationError, match="'production', not 'staging'"):
-        await tokens.principal_of_psk(psk, None, "staging")
-    other = await tokens.principal_of_psk(free, "bank")
+        await psks.principal_of(psk, None, "staging")
+    other = await psks.principal_of(free, "bank")
     assert other is not None
     assert (other.subject, other.project, other.environment) == ("psk:p2", "bank", "development")
 
 
 async def test_a_mint_storm_asks_once_in_five_seconds(
-    tokens: Tokens, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    psks: Psks, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     psk = generate_token()
-    assert await tokens.principal_of_psk(psk) is None
+    assert await psks.principal_of(psk) is None
     database.psks[hashlib.sha256(psk.encode()).digest()] = {
         "id": "p1", "scopes": [], "project": None, "environment": None
     }  # fmt: skip
     for _ in range(10):
-        assert await tokens.principal_of_psk(psk) is None
+        assert await psks.principal_of(psk) is None
     assert database.psk_reads == 1
     clock.now += 5
-    assert await tokens.principal_of_psk(psk)
+    assert await psks.principal_of(psk)
     database.psks.clear()
     clock.now += 5
-    assert await tokens.principal_of_psk(psk) is None
-    monkeypatch.setattr(module, "_MAX_PSKS", 3)
+    assert await psks.principal_of(psk) is None
+    monkeypatch.setattr(psks_module, "_MAX_KNOWN", 3)
     for _ in range(10):
-        await tokens.principal_of_psk(generate_token())
-    assert len(tokens._psks) <= 4
+        await psks.principal_of(generate_token())
+    assert len(psks._known) <= 4
 
 
 @pytest.mark.parametrize("root", ["", "short", "x" * 42, "x" * 513])
 def test_a_short_root_token_is_refused_and_not_shown(database: Database, root: str) -> None:
     with pytest.raises(ValidationError, match="characters") as caught:
-        Tokens(database, Vault([b"k" * 32]), root_token=root)
+        Psks(database, root_token=root)
     assert not root or root not in str(caught.value)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.pools import Postgres
     from dominus.orchestrator.engines.redis.client import RedisEngine
     from dominus.orchestrator.gateway.running import RunningGateway
+    from dominus.orchestrator.identity.psks import Psks
     from dominus.orchestrator.identity.tokens import Tokens
     from dominus.orchestrator.identity.vault import Vault
     from dominus.orchestrator.settings import ServerSettings
@@ -32,6 +33,7 @@ class Resources:
     redis: RedisEngine
     vault: Vault
     tokens: Tokens
+    psks: Psks
     gateway: RunningGateway | None = None
     """None: this server runs no gateway."""
     catalog: Catalog = field(init=False)

@@ -35,6 +35,7 @@ class Authentication:
     def __init__(self, resources: Resources) -> None:
         settings = resources.settings
         self._tokens = resources.tokens
+        self._psks = resources.psks
         self._rate = settings.rate_limit
         self._by_principal = self._shared = None
         self._by_address = None
@@ -99,7 +100,7 @@ class Authentication:
             return await self._tokens.verify(credential)
         if auth is Auth.SESSION:
             return (await self._tokens.verify_session(credential)).principal
-        found = await self._tokens.principal_of_psk(
+        found = await self._psks.principal_of(
             credential,
             exchange.header(envelope.PROJECT_HEADER.lower().encode()),
             exchange.header(envelope.ENVIRONMENT_HEADER.lower().encode()),

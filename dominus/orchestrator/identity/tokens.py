@@ -1,14 +1,7 @@
-"""Tokens: RS256 JWTs signed with keys from PostgreSQL, verified once and then known by their digest.
-
-The PSKs that are exchanged for them are here too: the root PSK of the settings, and the table `dominus.psks`.
-"""
+"""Tokens: RS256 JWTs signed with keys from PostgreSQL, verified once and then known by their digest."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import hmac
-import re
 import secrets
 import time
 from collections import OrderedDict
@@ -21,41 +14,26 @@ from jwt.algorithms import RSAAlgorithm
 from pydantic_core import from_json
 
 from dominus.contract.sessions import AUDIENCE, scope_of
-from dominus.errors import AuthenticationError, AuthorizationError, ValidationError
-from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
+from dominus.errors import AuthenticationError, ValidationError
 from dominus.orchestrator.identity.principal import Principal
+from dominus.orchestrator.identity.psks import digest_of
 from dominus.orchestrator.identity.signing_keys import SigningKeys
-from dominus.orchestrator.settings import MIN_PSK_LENGTH
 
 if TYPE_CHECKING:
-    from dominus.orchestrator.engines.postgres.typing import Pool, Record
+    from dominus.orchestrator.engines.postgres.typing import Pool
     from dominus.orchestrator.identity.vault import Vault
 
-__all__ = ["ISSUER", "MAX_TOKEN_LENGTH", "RESERVED_SUBJECTS", "SessionGrant", "Tokens"]
+__all__ = ["ISSUER", "MAX_TOKEN_LENGTH", "SessionGrant", "Tokens"]
 
 T = TypeVar("T")
 
 ISSUER = "dominus"
 MAX_TOKEN_LENGTH = 8192
 """Characters. Proxies allow headers of 8 to 16 kB."""
-_ROOT, _PSK = "service:root", "psk:"
 _SESSION = "session"
-RESERVED_SUBJECTS = ("service:", _PSK)
-"""No user's id begins so: whatever is kept by subject cannot be reached by a user of the same name."""
 # Replicas' clocks differ; the published client allows no leeway, so that iat is rounded down besides.
 _IAT_LEEWAY_SECONDS = 30
 _MAX_VERIFIED = 10_000
-_PSK_TTL_SECONDS = 5.0
-_MAX_PSKS = 1000
-_MAX_LOOKUPS = 2
-_MAX_PSK_LENGTH = 512
-_DEFAULT_PROJECT, _DEFAULT_ENVIRONMENT = "default", "development"
-_PARTITION_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_FIND_PSK = """
-SELECT id, scopes, project, environment
-FROM dominus.psks
-WHERE psk_sha256 = $1 AND (disabled_at IS NULL OR disabled_at > now())
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +48,21 @@ class SessionGrant:
 
 
 class Tokens:
-    """Mints and verifies tokens, and knows the PSKs. `start` it before use, `rotate_if_due` every hour."""
+    """Mints and verifies tokens. `start` it before use, `rotate_if_due` every hour."""
 
     def __init__(
         self,
         pool: Pool,
         vault: Vault,
         *,
-        root_token: str | None = None,
         lifetime_seconds: int = 900,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if root_token is not None and not MIN_PSK_LENGTH <= len(root_token) <= _MAX_PSK_LENGTH:
-            raise ValidationError(
-                f"the root token has {len(root_token)} characters, not {MIN_PSK_LENGTH} to {_MAX_PSK_LENGTH}",
-                hint="make one with dominus.crypto.generate_token()",
-            )
         self.lifetime_seconds = lifetime_seconds
-        self._pool, self._clock = pool, clock
+        self._clock = clock
         self._keys = SigningKeys(pool, vault, clock)
-        self._root_digest = None if root_token is None else _digest(root_token)
         self._verified: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
-        self._looking_up = asyncio.Semaphore(_MAX_LOOKUPS)
         self._grants: OrderedDict[bytes, tuple[SessionGrant, float]] = OrderedDict()
-        self._psks: OrderedDict[bytes, tuple[Record | None, float]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"Tokens(kids={[key.kid for key in self._keys.living()]})"
@@ -181,7 +150,7 @@ class Tokens:
     ) -> T:
         if len(token) > MAX_TOKEN_LENGTH:
             raise _refused("it is too long to be one")
-        digest = _digest(token)
+        digest = digest_of(token)
         found = known.get(digest)
         now = self._clock()
         if found is not None and now < found[1]:
@@ -208,50 +177,6 @@ class Tokens:
         """Return the public key of new tokens."""
         return self._keys.signing().pem()
 
-    async def principal_of_psk(
-        self, psk: str, project: str | None = None, environment: str | None = None
-    ) -> Principal | None:
-        """Return whom a PSK speaks for, in the project and environment asked for; None: there is no such PSK.
-
-        Raises:
-            ValidationError: project or environment is no name.
-            AuthorizationError: the PSK is for another project or environment.
-        """
-        if not MIN_PSK_LENGTH <= len(psk) <= _MAX_PSK_LENGTH:
-            return None
-        digest = _digest(psk)
-        if self._root_digest is not None and hmac.compare_digest(digest, self._root_digest):
-            subject, scopes, own_project, own_environment = _ROOT, ["*"], None, None
-        else:
-            row = await self._psk_row(digest)
-            if row is None:
-                return None
-            subject, scopes = f"{_PSK}{row['id']}", row["scopes"]
-            own_project, own_environment = row["project"], row["environment"]
-        return Principal(
-            subject,
-            "service",
-            frozenset(scopes),
-            _partition("project", project, own_project, _DEFAULT_PROJECT),
-            _partition("environment", environment, own_environment, _DEFAULT_ENVIRONMENT),
-        )
-
-    async def _psk_row(self, digest: bytes) -> Record | None:
-        known = self._psks.get(digest)
-        now = self._clock()
-        if known is not None and now < known[1]:
-            return known[0]
-        try:
-            # Few at a time: invented PSKs are free, and must not crowd out the pool.
-            async with self._looking_up:
-                row = await self._pool.fetchrow(_FIND_PSK, digest)
-        except FAILURES as error:
-            raise from_postgres(error) from error
-        self._psks[digest] = (row, now + _PSK_TTL_SECONDS)
-        if len(self._psks) > _MAX_PSKS:
-            self._psks.popitem(last=False)
-        return row
-
     async def _claims(self, token: str) -> dict[str, Any]:
         if token.count(".") != 2:
             raise _refused("it does not have three parts")
@@ -274,10 +199,6 @@ class Tokens:
         if not isinstance(claims, dict):
             raise _refused("it holds no claims")
         return cast("dict[str, Any]", claims)
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _principal_of(claims: dict[str, Any], now: float) -> tuple[Principal, float]:
@@ -320,14 +241,6 @@ def _read_claims(claims: dict[str, Any], now: float) -> tuple[Principal, float]:
     if issued_at > now + _IAT_LEEWAY_SECONDS:
         raise _refused("it was issued in the future")
     return principal, expires_at
-
-
-def _partition(name: str, asked: str | None, own: str | None, default: str) -> str:
-    if asked is not None and not _PARTITION_NAME.fullmatch(asked):
-        raise ValidationError(f"{name}: 1 to 64 of the characters A-Z a-z 0-9 . _ - are allowed")
-    if own is not None and asked not in {None, own}:
-        raise AuthorizationError(f"this PSK is for the {name} {own!r}, not {asked!r}")
-    return own or asked or default
 
 
 def _refused(why: str) -> AuthenticationError:

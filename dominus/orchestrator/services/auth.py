@@ -10,7 +10,7 @@ from dominus.errors import AuthorizationError, ValidationError
 from dominus.orchestrator.handlers.context import Context
 from dominus.orchestrator.handlers.registry import Handlers
 from dominus.orchestrator.identity.principal import Principal
-from dominus.orchestrator.identity.tokens import RESERVED_SUBJECTS
+from dominus.orchestrator.identity.psks import RESERVED_SUBJECTS
 
 __all__ = ["handlers"]
 

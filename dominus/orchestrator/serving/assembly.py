@@ -24,6 +24,7 @@ from dominus.orchestrator.gateway.listener import ListenerFactory, local_listene
 from dominus.orchestrator.gateway.running import RunningGateway
 from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.home import HomeLock, hold, open_home, read_or_create_secret
+from dominus.orchestrator.identity.psks import Psks
 from dominus.orchestrator.identity.tokens import Tokens
 from dominus.orchestrator.identity.vault import MASTER_KEY_BYTES, Vault, parse_master_keys
 from dominus.orchestrator.net.tasks import end_task
@@ -159,14 +160,12 @@ class OpenResources:
         redis = await RedisEngine.open(_given(settings.redis_url), server_key=server_key)
         stack.push_async_callback(redis.aclose)
         await vault.rewrap(postgres.system)
-        tokens = Tokens(
-            postgres.system,
-            vault,
-            root_token=self._process.root_token,
-            lifetime_seconds=settings.token_lifetime,
-        )
+        tokens = Tokens(postgres.system, vault, lifetime_seconds=settings.token_lifetime)
+        psks = Psks(postgres.system, root_token=self._process.root_token)
         await tokens.start()
-        resources = Resources(settings=settings, postgres=postgres, redis=redis, vault=vault, tokens=tokens)
+        resources = Resources(
+            settings=settings, postgres=postgres, redis=redis, vault=vault, tokens=tokens, psks=psks
+        )
         if self._process.gateway is not None:
             of_sessions = redis.of_sessions()
             if of_sessions is not redis:
