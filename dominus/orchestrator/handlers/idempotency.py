@@ -18,17 +18,15 @@ from pydantic_core import to_json
 from dominus.errors import ConflictError, DominusError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.handlers.context import Context, RawJson
+from dominus.orchestrator.sql.outcomes import REMEMBER, as_outcome, read_outcome
 
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.pools import Postgres
     from dominus.orchestrator.engines.postgres.typing import Connection
 
-__all__ = ["REMEMBER", "as_outcome", "exactly_once", "purge", "remembered", "stored_outcome", "written"]
+__all__ = ["exactly_once", "purge", "remembered", "stored_outcome", "written"]
 
 logger = logging.getLogger("dominus.orchestrator.handlers.idempotency")
-
-REMEMBER = "SELECT dominus_api.remember($1, $2, $3)"
-"""Its arguments are `remembered(ctx)` and the outcome."""
 
 _FIND = """
 SELECT fingerprint, outcome
@@ -47,16 +45,6 @@ WHERE ctid IN (
 _PURGE_BATCH = 10_000
 # The second is written by replicas of the version before 0003 alone.
 _TABLES = ("outcomes", "idempotency")
-
-
-def as_outcome(data: str, types: bytes | None = None) -> str:
-    """Write an answer as it is stored: the column types in the first line, then the JSON of the data."""
-    return f"{types.decode() if types else ''}\n{data}"
-
-
-def _as_answer(outcome: str) -> RawJson:
-    types, _, data = outcome.partition("\n")
-    return RawJson.of(data.encode(), types.encode() or None)
 
 
 def remembered(ctx: Context) -> tuple[bytes, str] | None:
@@ -88,7 +76,7 @@ async def stored_outcome(ctx: Context) -> RawJson | None:
             code="idempotency_key_reused",
             hint="send a new key with each new write",
         )
-    return _as_answer(record["outcome"])
+    return RawJson.of(*read_outcome(record["outcome"]))
 
 
 async def exactly_once(ctx: Context, write: Callable[[], Awaitable[RawJson]]) -> RawJson:

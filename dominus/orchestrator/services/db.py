@@ -13,12 +13,13 @@ from dominus.errors import ConflictError, DominusError, ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres, is_stale_catalog
 from dominus.orchestrator.engines.postgres.typing import Record
 from dominus.orchestrator.handlers.context import Context, RawJson
-from dominus.orchestrator.handlers.idempotency import REMEMBER, as_outcome, exactly_once, remembered
+from dominus.orchestrator.handlers.idempotency import exactly_once, remembered
 from dominus.orchestrator.handlers.registry import Handlers
 from dominus.orchestrator.sql import bulk, keyset
 from dominus.orchestrator.sql import statements as sql
 from dominus.orchestrator.sql.answer_size import MAX_ANSWER_BYTES, is_too_large
 from dominus.orchestrator.sql.blame import explained
+from dominus.orchestrator.sql.outcomes import REMEMBER, as_outcome
 from dominus.orchestrator.sql.statements import Statement
 from dominus.orchestrator.sql.tables import Table
 

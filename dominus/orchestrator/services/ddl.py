@@ -14,7 +14,7 @@ from dominus.errors import ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, attribute, sqlstate
 from dominus.orchestrator.engines.postgres.typing import Connection
 from dominus.orchestrator.handlers.context import Context, RawJson
-from dominus.orchestrator.handlers.idempotency import REMEMBER, as_outcome, exactly_once, remembered
+from dominus.orchestrator.handlers.idempotency import exactly_once, remembered
 from dominus.orchestrator.handlers.registry import Handlers
 from dominus.orchestrator.sql.catalog import CHANNEL, Catalog
 from dominus.orchestrator.sql.grammar import (
@@ -25,6 +25,7 @@ from dominus.orchestrator.sql.grammar import (
     read_constraints,
     read_type,
 )
+from dominus.orchestrator.sql.outcomes import REMEMBER, as_outcome
 from dominus.orchestrator.sql.tables import SYSTEM_SCHEMAS, quote
 
 __all__ = ["handlers"]

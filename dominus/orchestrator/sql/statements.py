@@ -16,6 +16,7 @@ from dominus.contract.db import DeleteRequest, InsertRequest, QueryRequest, Upda
 from dominus.errors import ValidationError
 from dominus.orchestrator.sql.answer_size import BOUNDED, measured, row_or_refusal
 from dominus.orchestrator.sql.filters import condition
+from dominus.orchestrator.sql.outcomes import outcome_expression
 from dominus.orchestrator.sql.parameters import Parameters, Term, as_text, cast_of
 from dominus.orchestrator.sql.tables import Column, Table, quote
 
@@ -147,12 +148,12 @@ def _document(data: dict[str, Any]) -> str:
 
 
 def _remembering(key: Key, types: bytes | None, parameters: Parameters) -> str:
-    """Return the part of a select list that stores the outcome `answer.j` (see idempotency.as_outcome)."""
+    """Return the part of a select list that stores the outcome `answer.j` (see outcomes.py)."""
     if key is None:
         return ""
     slots = ", ".join(parameters.add(value) for value in key)
     head = parameters.add(types.decode() if types else "")
-    return f", dominus_api.remember({slots}, {head}::text || E'\\n' || answer.j)"
+    return f", dominus_api.remember({slots}, {outcome_expression(head, 'answer.j')})"
 
 
 def insert(table: Table, request: InsertRequest, key: Key) -> Statement:
