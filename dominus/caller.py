@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dominus.contract.kinds import Auth
-from dominus.errors import AuthorizationError, DominusTimeoutError
+from dominus.errors import AuthenticationError, AuthorizationError, DominusTimeoutError, ValidationError
 
 if TYPE_CHECKING:
     import httpx
@@ -131,7 +131,14 @@ class Core:
 
             with self._lock:
                 self._runtimes = self._runtimes or Runtimes()
-        return await self._runtimes.pipeline(self.shared)
+        shared = self.shared
+        try:
+            return await self._runtimes.pipeline(shared)
+        except (AuthenticationError, ValidationError):
+            # These settings open nothing: whoever puts them right need not close a client that never was open.
+            if self._shared is shared:
+                self._shared = None
+            raise
 
     async def aclose(self) -> None:
         """Close what the running loop holds; the next call reads the environment anew."""

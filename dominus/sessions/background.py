@@ -10,7 +10,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 __all__ = ["finish", "is_here", "run"]
@@ -28,9 +28,20 @@ class _Background:
         self.loop = self._ready.result()
 
     def _work(self) -> None:
-        # The runner ends tasks and asynchronous generators, and with those the client's connections, before the loop.
-        with asyncio.Runner() as runner:
-            runner.run(self._live())
+        loop, executor = asyncio.new_event_loop(), ThreadPoolExecutor(thread_name_prefix="dominus-sessions")
+        loop.set_default_executor(executor)
+        try:
+            loop.run_until_complete(self._live())
+        finally:
+            # As asyncio.Runner does, whose own end starts a thread: since Python 3.12 none starts while a program ends.
+            # With the asynchronous generators the client's connections end.
+            if tasks := asyncio.all_tasks(loop):
+                for task in tasks:
+                    task.cancel()
+                loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            executor.shutdown()
+            loop.close()
 
     async def _live(self) -> None:
         self._end = asyncio.Event()

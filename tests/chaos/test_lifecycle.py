@@ -12,12 +12,12 @@ from conftest import TOKEN
 from raw_server import RawServer, answers, raw_server
 
 import dominus as package
-from dominus import Dominus, dominus
+from dominus import Dominus, ValidationError, dominus
 
 HIT = answers({"found": True, "value": 7})
 PRELUDE = """
     import asyncio, os, sys, threading
-    from dominus import Dominus, dominus
+    from dominus import Dominus, ValidationError, dominus
 
     async def call():
         assert await dominus.redis.get("k") == 7
@@ -168,6 +168,8 @@ async def test_the_singleton_reads_the_environment_at_its_first_call_and_anew_af
 ):
     async with raw_server(HIT) as first, raw_server(answers({"found": True, "value": 8})) as second:
         monkeypatch.setenv("DOMINUS_TOKEN", TOKEN)
+        with pytest.raises(ValidationError, match="DOMINUS_URL is not set"):
+            await dominus.redis.get("k")
         monkeypatch.setenv("DOMINUS_BASE_URL", first.url)
         assert await dominus.redis.get("k") == 7
         monkeypatch.setenv("DOMINUS_BASE_URL", second.url)

@@ -167,7 +167,7 @@ async def test_an_operation_gives_the_same_over_sdk_and_http_in_both_dialects(
 async def test_the_codes_of_an_operation_are_codes_of_the_server_and_documented() -> None:
     root = Path(dominus.__file__).parent
     source = "".join(path.read_text(encoding="utf-8") for path in (root / "orchestrator").rglob("*.py"))
-    documented = (root.parent / "docs" / "errors.md").read_text(encoding="utf-8")
+    documented = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
     for op in operations().values():
         assert [code for code in op.codes if f'"{code}"' not in source + ERRORS] == [], op.name
         assert [code for code in op.errors if f"`{code}`" not in documented] == [], op.name
