@@ -128,10 +128,10 @@ def _show_next(console: Console, home: Path | None) -> None:
     console.print()
     console.print(Text("Next", style="bold cyan"))
     commands = {
-        shell_command("dev"): "an orchestrator; paste its two export lines",
-        "": "into a shell, and run docs/examples/quickstart.py",
+        shell_command("dev"): "an orchestrator, and two lines to paste",
+        "docs/examples": "quickstart.py is the one to begin with",
         shell_command("call --list"): "every operation, from the shell",
-        "README.md": "the guide; LLM-GUIDE.md is the one for language models",
+        "README.md": "the guide; LLM-GUIDE.md is for models",
     }
     width = max(map(len, commands)) + 2
     lines = [f"  {command:<{width}}{what}" for command, what in commands.items()]
