@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import pytest
+import pytest_asyncio
 from conftest import TOKEN, URL
 
 from dominus import Dominus
@@ -191,9 +191,8 @@ def plain(document: dict[str, Any]) -> Reply:
     return Reply(200, content=json.dumps(document).encode(), headers={"content-type": "application/json"})
 
 
-@pytest.fixture
-async def make_rig_of() -> AsyncIterator[Callable[..., Any]]:
-    """`await make_rig_of(upstream, judge=..., tls=..., **options of Rig)`."""
+async def rigs() -> AsyncIterator[Callable[..., Any]]:
+    """`await make_rig_of(upstream, judge=..., tls=..., **options of Rig)`; ended in the loop that made them."""
     made: list[Rig] = []
 
     async def make(
@@ -210,6 +209,12 @@ async def make_rig_of() -> AsyncIterator[Callable[..., Any]]:
     for rig in made:
         await rig.client.aclose()
         await rig.gateway.stop()
+
+
+@pytest_asyncio.fixture
+async def make_rig_of() -> AsyncIterator[Callable[..., Any]]:
+    async for make in rigs():
+        yield make
 
 
 @contextlib.asynccontextmanager

@@ -17,14 +17,13 @@ import pytest
 import pytest_asyncio
 import redis
 import uvloop
-from sessions_support import CREDENTIALS, Rig, make_rig_of
+from sessions_support import CREDENTIALS, Rig, rigs
 from test_sessions import descriptors, eventually
 
 from dominus import Dominus, DominusConnectionError, ValidationError
 from dominus.errors import CredentialError, NotFoundError
 from dominus.orchestrator.serving.in_process import _processes
 
-__all__ = ["make_rig_of"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BLOCK = bytes(range(32, 127)) * 700
@@ -44,6 +43,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 async def client(home: Path) -> AsyncIterator[Dominus]:
     async with Dominus("embedded", home=str(home)) as made:
         yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def make_rig_of() -> AsyncIterator[Any]:
+    # Of this module's loop: in another one the gateway could not end its connections.
+    async for make in rigs():
+        yield make
 
 
 @pytest_asyncio.fixture(loop_scope="module")

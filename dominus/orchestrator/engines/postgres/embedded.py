@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import signal
+import stat
 import tempfile
 import threading
 import time
@@ -203,6 +204,9 @@ class EmbeddedPostgres:
         }
         if not self._is_durable:
             settings |= _NOT_DURABLE
+        if os.geteuid() == 0 and not _may_all_write(Path("/dev/shm")):  # noqa: S108 - PostgreSQL's place, not ours
+            # initdb chose it as one who may pass root's folders; the server may not.
+            settings["dynamic_shared_memory_type"] = "mmap"
         options = [text for key, value in settings.items() for text in ("-c", f"{key}={value}")]
         return [str(programs / "postgres"), "-D", data, *options]
 
@@ -254,6 +258,10 @@ class EmbeddedPostgres:
         if held is not None:
             held.release()
         self._dsn = None
+
+
+def _may_all_write(folder: Path) -> bool:
+    return folder.is_dir() and folder.stat().st_mode & stat.S_IWOTH != 0
 
 
 def _sweep(home: Path) -> None:
