@@ -10,13 +10,12 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NotRequired, get_origin, get_type_hints
 
-import dominus as package
 from dominus import Dominus, crypto, errors, sessions, testing
 from dominus.contract import auth, codes, db, ddl, health, operations, redis, secrets, services
 from dominus.contract import sessions as session_calls
@@ -366,11 +365,6 @@ def main() -> None:
     if "--check" in sys.argv:
         sys.exit(int(text != fresh))
     PAGE.write_text(fresh, encoding="utf-8")
-
-
-def mentioned_errors() -> Mapping[str, type]:
-    """Return the public errors by their names."""
-    return {name: getattr(package, name) for name in package.__all__ if name.endswith("Error")}
 
 
 if __name__ == "__main__":

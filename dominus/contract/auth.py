@@ -92,8 +92,6 @@ MINT = auth.read(
     auth=Auth.PSK,
     select=("method", ("auth.self",)),
 )
-
-
 MINT_FOR = auth.read(
     "mint",
     MintForRequest,
@@ -103,8 +101,6 @@ MINT_FOR = auth.read(
     auth=Auth.PSK,
     select=("method", ("auth.mint",)),
 )
-
-
 PUBLIC_KEY = auth.read(
     "jwks",
     PublicKeyRequest,
@@ -114,8 +110,6 @@ PUBLIC_KEY = auth.read(
     auth=Auth.NONE,
     select=("method", ("auth.jwks",)),
 )
-
-
 KEY_SET = auth.read(
     "get_jwks",
     Empty,

@@ -148,8 +148,6 @@ GET = secrets.read(
     select=("action", ("get",)),
     errors=("secret_not_found",),
 )
-
-
 GET_MANY = secrets.read(
     "get_many",
     SecretGetMany,
@@ -159,8 +157,6 @@ GET_MANY = secrets.read(
     select=("action", ("get_many",)),
     errors=("invalid_text", "answer_too_large"),
 )
-
-
 UPSERT = secrets.write(
     "upsert",
     SecretUpsert,
@@ -169,8 +165,6 @@ UPSERT = secrets.write(
     path="secrets",
     select=("action", ("update", "create")),
 )
-
-
 LIST = secrets.read(
     "list",
     SecretsList,
@@ -181,8 +175,6 @@ LIST = secrets.read(
     list_key="secrets",
     errors=("invalid_text",),
 )
-
-
 VERSIONS = secrets.read(
     "versions",
     SecretVersions,
@@ -192,8 +184,6 @@ VERSIONS = secrets.read(
     select=("action", ("versions",)),
     errors=("secret_not_found",),
 )
-
-
 DELETE = secrets.write(
     "delete",
     SecretDelete,

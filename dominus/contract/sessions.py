@@ -105,8 +105,6 @@ SESSION_TOKEN = sessions.read(
     scope=None,
     errors=("unknown_target", "no_gateway", "credentials_unavailable", "redis_unprotected"),
 )
-
-
 RESOLVE = sessions.read(
     "gateway.resolve",
     NoBody,
@@ -118,8 +116,6 @@ RESOLVE = sessions.read(
     is_plain=True,
     errors=("unknown_target", "no_gateway"),
 )
-
-
 CREDENTIALS = sessions.read(
     "gateway.credentials",
     CredentialsRequest,
@@ -135,8 +131,6 @@ CREDENTIALS = sessions.read(
         *("too_many_logins", "no_gateway"),
     ),
 )
-
-
 RELEASE = sessions.read(
     "gateway.release",
     ReleaseRequest,

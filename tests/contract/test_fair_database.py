@@ -75,7 +75,12 @@ async def test_a_locked_table_holds_up_its_callers_and_nobody_else(make_server: 
     async with server.resources.postgres.data.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE public.held IN ACCESS EXCLUSIVE MODE")
         waiting = [asyncio.create_task(server("POST", f"{locked}/query", {}, token=mine)) for _ in range(8)]
-        await asyncio.sleep(0.1)
+        share = server.resources.data_share
+
+        async def has_its_share() -> bool:
+            return share._held["locked-out"] == share.most_each
+
+        await until(has_its_share)
         began = time.monotonic()
         assert (await server("POST", f"{free}/query", {}, token=other)).status == 200
         assert time.monotonic() - began < 0.5
