@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["CACHED", "COMMON", "FILTERED", "KEYED", "SHAPED", "STORED", "TABLE"]
+from collections.abc import Mapping
+
+__all__ = ["ALIVE", "CACHED", "COMMON", "FILTERED", "KEYED", "SHAPED", "STORED", "TABLE"]
 
 COMMON = (
     "validation",
@@ -56,3 +58,12 @@ SHAPED = (
 """What changes the shape of a table."""
 CACHED = ("wrong_type",)
 """What reads or writes an entry of one kind."""
+ALIVE: Mapping[str, bool] = {
+    "statement_timeout": False,
+    "lock_timeout": False,
+    "transaction_conflict": True,
+    "disk_full": False,
+    "redis_full": False,
+}
+"""The failures with a status of 500 and more that a living service answers: no breaker counts them. True: the client
+repeats the call by itself, since the next try has a good chance."""
