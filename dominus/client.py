@@ -51,6 +51,8 @@ class Dominus:
         environment: likewise; `CB_ENVIRONMENT`.
         timeout: the deadline of a call that names none, in seconds (30).
         cold_start_timeout: how long a server that starts is waited for, in seconds (60).
+        fail_fast: a call whose service fails raises CircuitOpenError at once, instead of waiting within its deadline
+            until the service is tried again.
         home: where an embedded orchestrator keeps its data (`.dominus`).
         settings: a whole Settings instead of the values above and of the environment.
         transport: any httpx.AsyncBaseTransport, for tests and special networks.
@@ -76,6 +78,7 @@ class Dominus:
         environment: str | None = None,
         timeout: float | None = None,
         cold_start_timeout: float | None = None,
+        fail_fast: bool | None = None,
         home: str | None = None,
         settings: Settings | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -98,6 +101,7 @@ class Dominus:
             "environment": environment,
             "timeout": timeout,
             "cold_start_timeout": cold_start_timeout,
+            "fail_fast": fail_fast,
             "home": home,
         }
         self._caller = Caller(
@@ -255,14 +259,20 @@ class Dominus:
         view._caller = Caller(self._caller.core, user_token)
         return view
 
-    def deadline(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+    def deadline(
+        self, seconds: float | None = None, *, fail_fast: bool | None = None
+    ) -> contextlib.AbstractContextManager[None]:
         """Bound all calls of a block together: `with dominus.deadline(2.0): ...`.
 
         Args:
-            seconds: for the whole block, more than 0. Blocks nest; the earliest end counts.
+            seconds: for the whole block, more than 0. Blocks nest; the earliest end counts. None: each call has the
+                deadline that it has without the block.
+            fail_fast: whether calls are refused at once while their service fails, instead of waiting within their
+                deadline until it is tried again; without it as outside of the block.
 
         Raises:
             DominusTimeoutError: from the call that is running when the time is over.
+            CircuitOpenError: from a call that must not wait, or cannot wait long enough.
 
         Example:
             ```python
@@ -273,7 +283,7 @@ class Dominus:
         """
         from dominus.transport.deadline import deadline
 
-        return deadline(seconds, self._caller.core.clock.monotonic)
+        return deadline(seconds, self._caller.core.clock.monotonic, fail_fast=fail_fast)
 
     def stats(self) -> Stats:
         """Return calls, attempts, retries, mints, cache hits, the retry budget left and the breakers' states.

@@ -61,7 +61,9 @@ class Settings(BaseSettings):
     retry_budget: Annotated[float, Field(ge=0)] = 500.0
     breaker_threshold: Annotated[int, Field(ge=1)] = 5
     breaker_reset: Seconds = 30.0
-    """The longest wait between two probes of a service that fails; the first come after 1, 2, 4 ... seconds."""
+    """The longest wait between two probes of a service that fails; the first come after 0.25, 0.5, 1, 2 ... seconds."""
+    fail_fast: bool = False
+    """Calls do not wait for a service that fails until it is tried again: CircuitOpenError at once."""
     max_connections: Annotated[int, Field(ge=1)] = 100
     max_response_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
 

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from dominus import Dominus
 from dominus.testing import MovableClock, ScriptedTransport, ok
+from dominus.transport.breaker import Breaker
 from dominus.transport.shared import Shared
 
 TOKEN = "psk-of-the-tests-" + "0123456789abcdef" * 2
@@ -57,6 +58,16 @@ class Rig:
         await self.client.health.ping()
         self.server.requests.clear()
         self.clock.slept.clear()
+
+    async def open_breaker(self, service: str = "redis") -> Breaker:
+        """Let nobody listen for a second, as the client sees it."""
+        breaker = self.shared.breaker(service)
+        breaker.failure(self.clock.monotonic(), is_away=True)
+        await self.clock.advance(1.0)
+        assert breaker.enter() is None
+        breaker.failure(self.clock.monotonic())
+        assert breaker.state == "open"
+        return breaker
 
 
 MakeRig = Callable[..., Rig]

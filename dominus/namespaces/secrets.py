@@ -104,6 +104,8 @@ class Secrets(Namespace):
         return unwrap(contract.GET, answer, lambda data: data["secret"]["value"])
 
     async def _get_or_stale(self, request: contract.SecretGet, max_age: float, timeout: float | None) -> Any:
+        from dominus.transport.deadline import deadline
+
         shared = self._caller.shared
         cache, clock = shared.cache, shared.clock
         name = f"{_reader(self._caller.user_token)}\x00{request.key}\x00{request.version or ''}"
@@ -112,7 +114,9 @@ class Secrets(Namespace):
         try:
             if timeout is None and kept is not None:
                 timeout = STALE_TIMEOUT
-            value = await self._get(request, timeout)
+            # Who has a value at hand does not wait for a service that fails.
+            with deadline(None, fail_fast=True if kept is not None else None):
+                value = await self._get(request, timeout)
         except NotFoundError:
             cache.drop(name)
             raise

@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from dominus.testing.clock import MovableClock
     from dominus.testing.live import LocalServer
     from dominus.testing.local import LocalOrchestrator, OrchestratorTemplate
-    from dominus.testing.script import Recorded, Reply, ScriptedTransport, failure, hang, ok, raises, raw
+    from dominus.testing.script import (
+        Recorded,
+        Reply,
+        ScriptedTransport,
+        bad_gateway,
+        failure,
+        hang,
+        ok,
+        raises,
+        raw,
+    )
 
 __all__ = [
     "LocalOrchestrator",
@@ -22,6 +32,7 @@ __all__ = [
     "Recorded",
     "Reply",
     "ScriptedTransport",
+    "bad_gateway",
     "failure",
     "hang",
     "ok",

@@ -14,14 +14,14 @@ from pydantic_core import to_json
 from dominus.contract import envelope
 from dominus.contract.envelope import WIRE_HEADER, Dialect
 
-__all__ = ["Recorded", "Reply", "ScriptedTransport", "failure", "hang", "ok", "raises", "raw"]
+__all__ = ["Recorded", "Reply", "ScriptedTransport", "bad_gateway", "failure", "hang", "ok", "raises", "raw"]
 
 MINT_PATH = "/api/warden/mint"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer of the script; made by `ok`, `failure`, `raw`, `raises` and `hang`."""
+    """One answer of the script; made by `ok`, `failure`, `bad_gateway`, `raw`, `raises` and `hang`."""
 
     status: int = 200
     document: Any = None
@@ -79,6 +79,14 @@ def failure(
     """Answer an error status with a message, as a Dominus server does."""
     document = {"success": False, "error": message, "code": code, "details": details, "request_id": "req-1"}
     return Reply(status, document, headers=headers or {})
+
+
+def bad_gateway(status: int = 502, *, headers: Mapping[str, str] | None = None) -> Reply:
+    """Answer the page of a proxy whose server is asleep or away; a Dominus server that answers is awake."""
+    page = f"<html><body><h1>{status}</h1></body></html>".encode()
+    return Reply(
+        status, content=page, headers={"content-type": "text/html", WIRE_HEADER: "", **(headers or {})}
+    )
 
 
 def raw(

@@ -28,6 +28,10 @@ class Call:
     ends: float
     began: float
     was_cold: bool
+    fails_fast: bool = False
+    """It does not wait for a service that fails."""
+    was_counted: bool = False
+    """Its failure counts in the breaker already; a call counts once, however many attempts it makes."""
     attempts: int = 0
     has_reminted: bool = False
     sent_at: float | None = None

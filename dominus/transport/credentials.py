@@ -48,6 +48,12 @@ class Credentials:
         self._lifetime = 0.0
         self._flight: asyncio.Task[str] | None = None
 
+    @property
+    def is_good(self) -> bool:
+        """Whether there is a token that can be had without waiting."""
+        age = self._clock.monotonic() - self._born
+        return self._sealed is not None and freshness(age, self._lifetime) is not Freshness.EXPIRED
+
     async def token(self) -> str:
         """Return a token that is good now; waits only when there is none."""
         if self._sealed is not None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from pydantic_core import from_json
 
+from dominus.contract.codes import ALIVE
 from dominus.contract.envelope import REQUEST_ID_HEADER, WIRE_HEADER, Dialect, decode
 from dominus.errors import DominusError, ServiceError, error_from_status
 from dominus.transport.carriers.base import Carrier, Outgoing, Received
@@ -67,8 +68,14 @@ def _judge(received: Received, endpoint: str) -> Answer:
             is_final=True,
         )
     error = _error(status, body, endpoint, request_id, parse_retry_after(headers.get("retry-after")))
+    # One of ours that answers is awake, whatever it says.
+    is_awake = headers.get(WIRE_HEADER) == "json"
     waits = status == 401 and error.retry_after is not None
-    raise Failure(error, is_system=status >= 500, is_cold_sign=status in _COLD_STATUSES or waits)
+    raise Failure(
+        error,
+        is_system=status >= 500 and error.code not in ALIVE,
+        is_cold_sign=not is_awake and (status in _COLD_STATUSES or waits),
+    )
 
 
 def _parsed(body: bytes, endpoint: str, request_id: str | None) -> Any:

@@ -30,7 +30,7 @@ from dominus.transport.call import Call
 from dominus.transport.carriers.base import Outgoing
 from dominus.transport.clock import SystemClock
 from dominus.transport.credentials import Credentials
-from dominus.transport.deadline import block_deadline, check_timeout
+from dominus.transport.deadline import block_deadline, block_fails_fast, check_timeout
 from dominus.transport.decode import Wire, checked, wrong_shape
 from dominus.transport.encode import Lines, body_of, path_of, stream_of
 from dominus.transport.failure import Failure
@@ -38,15 +38,16 @@ from dominus.transport.idempotency_key import new_key
 from dominus.transport.repeats import Repeats
 from dominus.transport.scopes import Scope, Scopes
 from dominus.transport.shared import Shared
+from dominus.transport.turn import check_turn, take_turn
 
 __all__ = ["Pipeline"]
 
 Data = TypeVar("Data")
 _log = logging.getLogger("dominus.transport")
 HANGING_SECONDS = 5.0
-"""An attempt that a deadline ended after so long counts against the service; a shorter one tells nothing."""
+"""An attempt that was cancelled after so long counts against the service; a shorter one tells nothing."""
 BRIEF_SECONDS = 0.5
-"""An attempt that is under way for less says nothing yet about the server."""
+"""An attempt that is under way for less says nothing yet about the server, though its deadline has passed."""
 MAX_DEADLINE_SECONDS = 86_400.0
 """What a server is told of a deadline without end."""
 
@@ -97,6 +98,7 @@ class Pipeline:
             ends=now + limit,
             began=now,
             was_cold=was_cold,
+            fails_fast=block_fails_fast(shared.settings.fail_fast),
         )
         scope = self._timeout(limit)
         try:
@@ -155,7 +157,7 @@ class Pipeline:
         """Breaker, credentials, wire, and one replay with a new token after a 401."""
         bearer = call.bearer
         if bearer is None and call.op.auth is Auth.TOKEN:
-            bearer = await self._token(None)
+            bearer = await self._token(call, None)
         try:
             return await self._guarded(call, bearer)
         except Failure as failure:
@@ -163,22 +165,24 @@ class Pipeline:
             if failure.error.status_code != 401 or not is_own or call.has_reminted or not call.is_replayable:
                 raise
             call.has_reminted = True
-        return await self._guarded(call, await self._token(bearer))
+        return await self._guarded(call, await self._token(call, bearer))
 
-    async def _token(self, refused: str | None) -> str:
+    async def _token(self, call: Call, refused: str | None) -> str:
         credentials = self.credentials
+        if not credentials.is_good:
+            check_turn(call, self._shared.breaker(MINT.service), MINT.service)
         try:
             return await (credentials.token() if refused is None else credentials.replace(refused))
         except DominusError as error:
-            # The mint is a call of its own, with its own retries: what it says is final here.
-            raise Failure(error, is_final=True) from None
+            # The mint is a call of its own, with its own retries. Only a server that is away is worth another one.
+            is_away = isinstance(error, (CircuitOpenError, DominusConnectionError)) and error.retryable
+            raise Failure(error, never_left=True, is_final=call.was_cold or not is_away) from None
 
     async def _guarded(self, call: Call, bearer: str | None) -> Any:
         shared = self._shared
         breaker = shared.breaker(call.op.service)
-        wait = breaker.enter()
-        if wait is not None:
-            raise Failure(_open(call.op, wait), is_final=True)
+        if not breaker.is_calm:
+            await take_turn(call, breaker, self._clock)
         shared.attempts += 1
         sent_at = call.sent_at = self._clock.monotonic()
         try:
@@ -188,16 +192,13 @@ class Pipeline:
             call.sent_at = None
             if call.lines is not None and call.lines.error is not None:
                 # Neither the wire nor the server failed: the caller's rows did.
-                breaker.abandon()
+                breaker.abandon(sent_at)
                 raise call.lines.error from None
             _hide(bearer, failure.error)
             self._note_failure(call, breaker, failure, sent_at)
             raise
         except BaseException:
-            if self._clock.monotonic() - sent_at >= HANGING_SECONDS:
-                breaker.failure()
-            else:
-                breaker.abandon()
+            self._note_end(call, breaker, sent_at)
             raise
         breaker.success()
         now = self._clock.monotonic()
@@ -211,16 +212,33 @@ class Pipeline:
         shared, now = self._shared, self._clock.monotonic()
         if failure.is_refused and not shared.waits_for_refused:
             failure.is_cold_sign = False
+        is_brief = failure.error.code == "deadline" and now - sent_at < BRIEF_SECONDS
         if not failure.is_system:
             breaker.success()
-        elif call.was_cold and failure.is_cold_sign:
-            breaker.abandon()
+        elif is_brief or (call.was_cold and failure.is_cold_sign):
+            breaker.abandon(sent_at)
         else:
-            breaker.failure()
+            breaker.failure(
+                sent_at,
+                is_counted=not call.was_counted,
+                is_away=failure.never_left and not call.was_cold,
+                retry_after=failure.error.retry_after,
+            )
+            call.was_counted = True
         shared.failed(now, failure)
         if _log.isEnabledFor(logging.DEBUG):
             error = failure.error
             _log_attempt(call, now - sent_at, error.status_code or type(error).__name__, error.request_id)
+
+    def _note_end(self, call: Call, breaker: Breaker, sent_at: float) -> None:
+        """Judge an attempt that was cancelled: by the call's own deadline, or by whoever waited for it."""
+        now = self._clock.monotonic()
+        least = BRIEF_SECONDS if now >= call.ends else HANGING_SECONDS
+        if now - sent_at >= least:
+            breaker.failure(sent_at, is_counted=not call.was_counted)
+            call.was_counted = True
+        else:
+            breaker.abandon(sent_at)
 
     def _decoded(self, op: Operation[Any, Any], body: Any) -> Any:
         try:
@@ -316,12 +334,3 @@ def _hide(secret: str | None, error: DominusError) -> None:
         error.args = (error.message,)
         error.hint = error.details = error.request_id = None
         error.code = error.default_code
-
-
-def _open(op: Operation[Any, Any], wait: float) -> CircuitOpenError:
-    return CircuitOpenError(
-        f"not sent: {op.service} failed several times in a row",
-        endpoint=op.name,
-        retry_after=wait,
-        hint=f"it is tried again in {wait:.0f} s",
-    )

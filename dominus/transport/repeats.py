@@ -12,9 +12,10 @@ from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, wait_exponential
 
+from dominus.errors import CircuitOpenError
 from dominus.transport.call import Call
 from dominus.transport.failure import Failure
-from dominus.transport.retry import Facts, back_off, can_repeat, is_enough, is_start
+from dominus.transport.retry import Facts, back_off, can_repeat, is_awaited, is_enough
 from dominus.transport.shared import Shared
 
 __all__ = ["Repeats"]
@@ -39,7 +40,7 @@ class Repeats:
         self._keeps_keys = keeps_keys
         self._failure = first
         self._is_first = True
-        self._is_start = False
+        self._is_awaited = False
         policy = shared.policy
         self._ceiling = wait_exponential(multiplier=policy.backoff_base, max=policy.backoff_cap)
 
@@ -69,6 +70,11 @@ class Repeats:
                 return await self._attempt(call)
             except Failure as failed:
                 failure = self._failure = failed
+            except CircuitOpenError as refused:
+                # What failed is the better answer than that it is not tried again.
+                call.attempts -= 1
+                failure = self._failure = Failure(failure.error, is_final=True)
+                failure.error.retry_after = refused.retry_after
         failure.error.attempts = failure.error.attempts or call.attempts
         raise failure.error from failure.__cause__
 
@@ -87,9 +93,15 @@ class Repeats:
 
     def _back_off(self, state: RetryCallState) -> float:
         own = self._shared.retry.wait
-        # Full jitter. tenacity's own takes its chance from the global random, which tests cannot set.
-        wait = self._shared.random() * self._ceiling(state) if own is None else own(self._as_users_see(state))
+        wait = self._own_back_off(state) if own is None else own(self._as_users_see(state))
         return back_off(self._failure, float(wait))
+
+    def _own_back_off(self, state: RetryCallState) -> float:
+        # When a server that is away is tried again is the breaker's to say, to all calls alike.
+        is_away = self._failure.never_left and not self._call.was_cold
+        ceiling = self._shared.policy.backoff_base if is_away else self._ceiling(state)
+        # Full jitter. tenacity's own takes its chance from the global random, which tests cannot set.
+        return self._shared.random() * ceiling
 
     def _is_enough(self, state: RetryCallState) -> bool:
         own = self._shared.retry.stop
@@ -103,9 +115,11 @@ class Repeats:
             if error.status_code == 429 and error.hint is None:
                 error.hint = "the rate is too high: make fewer calls a second, or raise the server's limit"
             return True
-        self._is_start = is_start(failure, facts, after)
-        # The budget is for servers that fail: one that starts does not, nor does one that asks for fewer calls.
-        if self._is_start or error.status_code == 429 or self._shared.budget.spend():
+        self._is_awaited = is_awaited(facts, after)
+        # The budget bounds the load of a server that fails. One that starts does not, nor does one that asks for fewer
+        # calls; and while the breaker lets out one attempt at a time, that is the bound.
+        is_paused = self._shared.breaker(self._call.op.service).is_paused
+        if self._is_awaited or is_paused or error.status_code == 429 or self._shared.budget.spend():
             return False
         error.hint = "not tried again: the retry budget is empty, the server fails too often"
         return True
@@ -116,7 +130,7 @@ class Repeats:
         _log.debug(
             "%s is tried again in %.3f s: %s", call.op.name, state.upcoming_sleep, failure.error.message
         )
-        if self._is_start:
+        if self._is_awaited and call.was_cold:
             waited = shared.clock.monotonic() - call.began
             shared.tell_cold_start(state.attempt_number, waited, failure.error.message)
 
@@ -128,8 +142,16 @@ class Repeats:
             keeps_keys=self._keeps_keys(),
             is_replayable=call.is_replayable,
             left=call.ends - now,
-            cold_left=self._shared.policy.cold_start_timeout - (now - call.began) if call.was_cold else 0.0,
+            patience=self._patience(now),
         )
+
+    def _patience(self, now: float) -> float:
+        call, failure, policy = self._call, self._failure, self._shared.policy
+        if call.was_cold:
+            return policy.cold_start_timeout - (now - call.began) if failure.is_cold_sign else 0.0
+        # Nothing was sent, so a restart is waited out as long as the caller does, unless retries are turned off.
+        waits = failure.never_left and not call.fails_fast and policy.max_attempts > 1
+        return call.ends - now if waits else 0.0
 
     def _as_users_see(self, state: RetryCallState) -> RetryCallState:
         """Let the call last as long as our clock says; tenacity knows the machine's only, and not the first attempt."""

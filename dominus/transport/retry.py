@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dominus.contract.codes import ALIVE
 from dominus.contract.kinds import Retry as RetryClass
 from dominus.errors import RETRYABLE_STATUSES
 from dominus.transport.failure import Failure
 
-__all__ = ["Facts", "Policy", "back_off", "can_repeat", "is_enough", "is_start"]
+__all__ = ["Facts", "Policy", "back_off", "can_repeat", "is_awaited", "is_enough"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class Facts:
     """The body can be sent once more; false for an iterator that was read."""
     left: float
     """Seconds until the deadline."""
-    cold_left: float
-    """Seconds that a cold start may still take; 0 when the server was warm."""
+    patience: float
+    """Seconds that a server which starts, or is away, is still waited for; 0 when it is neither."""
 
 
 def can_repeat(failure: Failure, facts: Facts) -> bool:
@@ -42,6 +43,8 @@ def can_repeat(failure: Failure, facts: Facts) -> bool:
         return False
     if failure.never_left:
         return True
+    if not ALIVE.get(failure.error.code, True):
+        return False
     status = failure.error.status_code
     if not failure.is_cold_sign and status is not None and status not in RETRYABLE_STATUSES:
         return False
@@ -58,12 +61,12 @@ def is_enough(failure: Failure, facts: Facts, after: float, *, was_tried_enough:
     """Return whether to give up instead of waiting so long for another attempt."""
     if after >= facts.left:
         return True
-    if is_start(failure, facts, after):
+    if is_awaited(facts, after):
         return False
     # A 401 is repeated only where a server that starts says so.
     return was_tried_enough or failure.error.status_code == 401
 
 
-def is_start(failure: Failure, facts: Facts, after: float) -> bool:
-    """Return whether a server that starts is waited for, instead of one that fails."""
-    return failure.is_cold_sign and facts.cold_left > after
+def is_awaited(facts: Facts, after: float) -> bool:
+    """Return whether a server that starts, or is away, is waited for, instead of one that fails."""
+    return facts.patience > after

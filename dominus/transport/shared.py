@@ -96,7 +96,9 @@ class Shared:
         return found
 
     def _breaker_changed(self, service: str, old: BreakerName, new: BreakerName) -> None:
-        _log.log(logging.WARNING if new == "open" else logging.INFO, "the breaker of %s is %s", service, new)
+        # Each failed probe opens it anew: that is no news.
+        level = logging.INFO if new == "closed" else logging.WARNING if old == "closed" else logging.DEBUG
+        _log.log(level, "the breaker of %s is %s", service, new)
         if self.on_breaker_change is not None:
             self.on_breaker_change(service, old, new)
 

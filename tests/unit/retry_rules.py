@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tenacity import RetryCallState, wait_exponential
 
 from dominus.transport.failure import Failure
-from dominus.transport.retry import Facts, Policy, back_off, can_repeat, is_enough, is_start
+from dominus.transport.retry import Facts, Policy, back_off, can_repeat, is_awaited, is_enough
 
 
 @dataclass(frozen=True)
@@ -32,4 +32,4 @@ def decide(
     after = back_off(failure, jitter * ceiling)
     if is_enough(failure, facts, after, was_tried_enough=attempt >= policy.max_attempts):
         return Stop()
-    return Again(after, is_charged=not is_start(failure, facts, after))
+    return Again(after, is_charged=not is_awaited(facts, after))

@@ -34,7 +34,7 @@ def load(error_rate: float, *, calls: int = 20_000, seed: int = 7) -> float:
                 keeps_keys=True,
                 is_replayable=True,
                 left=30.0,
-                cold_left=0.0,
+                patience=0.0,
             )
             step = decide(failed, facts, policy, attempt=attempt, jitter=rng.random())
             if not isinstance(step, Again) or not budget.spend():

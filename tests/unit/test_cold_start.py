@@ -10,17 +10,17 @@ import pytest
 from conftest import MakeRig
 
 from dominus.errors import AuthenticationError, DominusConnectionError, DominusTimeoutError, ServiceError
-from dominus.testing import failure, hang, ok, raises
+from dominus.testing import bad_gateway, failure, hang, ok, raises
 from dominus.transport.shared import ColdStart
 
 HIT = ok({"found": True, "value": 7})
 REFUSED = raises(httpx.ConnectError("All connection attempts failed: connection refused"))
 SIGNS = {
     "refused": REFUSED,
-    "502": failure(502, "bad gateway"),
-    "503": failure(503, "starting"),
-    "504": failure(504, "gateway timeout"),
-    "mint-401-retry-after": failure(401, "waking up", headers={"Retry-After": "1"}),
+    "502": bad_gateway(502),
+    "503": bad_gateway(503),
+    "504": bad_gateway(504),
+    "mint-401-retry-after": bad_gateway(401, headers={"Retry-After": "1"}),
 }
 BUDGET = 500.0
 
@@ -46,7 +46,7 @@ async def test_it_is_waited_for_far_beyond_four_attempts(
 
 
 async def test_a_data_call_is_waited_for_too(make_rig: MakeRig):
-    rig = make_rig(*[failure(503)] * 8, HIT)
+    rig = make_rig(*[bad_gateway(503)] * 8, HIT)
     assert await rig.client.redis.get("k") == 7
     assert rig.client.stats()["retry_budget_left"] == BUDGET
     assert rig.breaker() == "closed"
@@ -119,10 +119,10 @@ async def test_a_server_that_hangs_after_it_was_refused_is_a_timeout(make_rig: M
 
 
 async def test_a_server_that_fails_is_a_timeout_and_not_away(make_rig: MakeRig):
-    rig = make_rig(mints=(failure(503, "starting"),) * 500, auto=False)
+    rig = make_rig(mints=(bad_gateway(503),) * 500, auto=False)
     task = asyncio.create_task(rig.client.redis.get("k", timeout=3.0))
     await rig.clock.advance(3.01)
-    with pytest.raises(DominusTimeoutError, match="starting"):
+    with pytest.raises(DominusTimeoutError, match="503"):
         await task
 
 
@@ -180,12 +180,12 @@ async def test_after_five_idle_minutes_it_may_be_asleep_again(make_rig: MakeRig)
     rig = make_rig()
     await rig.warm_up()
     await rig.clock.advance(301)
-    rig.server.then(*[failure(503)] * 8, HIT)
+    rig.server.then(*[bad_gateway(503)] * 8, HIT)
     assert await rig.client.redis.get("k") == 7
 
 
 async def test_four_idle_minutes_are_not_enough(make_rig: MakeRig):
-    rig = make_rig(default=failure(503))
+    rig = make_rig(default=bad_gateway(503))
     await rig.warm_up()
     await rig.clock.advance(240)
     with pytest.raises(ServiceError):
@@ -194,10 +194,10 @@ async def test_four_idle_minutes_are_not_enough(make_rig: MakeRig):
 
 
 async def test_each_cold_start_has_its_own_log_line(make_rig: MakeRig, caplog: pytest.LogCaptureFixture):
-    rig = make_rig(failure(503), failure(503), HIT)
+    rig = make_rig(bad_gateway(503), bad_gateway(503), HIT)
     await rig.client.redis.get("k")
     await rig.clock.advance(301)
-    rig.server.then(failure(503), failure(503), HIT)
+    rig.server.then(bad_gateway(503), bad_gateway(503), HIT)
     await rig.client.redis.get("k")
     assert caplog.text.count("waiting up to 60 s") == 2
 
@@ -228,6 +228,6 @@ async def test_a_progress_hook_that_fails_is_the_callers_own_error(make_rig: Mak
         raise LookupError("hook")
 
     rig = make_rig(HIT, mints=(), client={"on_cold_start": broken})
-    rig.server._steps.insert(0, failure(503))
+    rig.server._steps.insert(0, bad_gateway(503))
     with pytest.raises(LookupError, match="hook"):
         await rig.client.redis.get("k")

@@ -39,7 +39,7 @@ def facts(**changes: object) -> Facts:
         "keeps_keys": True,
         "is_replayable": True,
         "left": 30.0,
-        "cold_left": 0.0,
+        "patience": 0.0,
     }
     return Facts(**{**usual, **changes})  # type: ignore[arg-type]
 
@@ -92,11 +92,11 @@ YES, NO = True, False
         (NEVER_LEFT, facts(is_replayable=False), NO),
         (Failure(DominusConnectionError("certificate"), never_left=True, is_final=True), facts(), NO),
         # A cold start has its own end instead of the number of attempts.
-        (status(503, is_cold_sign=True), (facts(cold_left=10.0), 40), YES),
-        (status(503, is_cold_sign=True), (facts(cold_left=0.0), 40), NO),
-        (status(401, is_cold_sign=True, retry_after=1.0), facts(cold_left=10.0), YES),
-        (status(401, is_cold_sign=True, retry_after=1.0), facts(cold_left=0.0), NO),
-        (status(503, is_cold_sign=True), facts(retry=Retry.NEVER, cold_left=10.0), NO),
+        (status(503, is_cold_sign=True), (facts(patience=10.0), 40), YES),
+        (status(503, is_cold_sign=True), (facts(patience=0.0), 40), NO),
+        (status(401, is_cold_sign=True, retry_after=1.0), facts(patience=10.0), YES),
+        (status(401, is_cold_sign=True, retry_after=1.0), facts(patience=0.0), NO),
+        (status(503, is_cold_sign=True), facts(retry=Retry.NEVER, patience=10.0), NO),
     ],
 )
 def test_the_decision_table(failed: Failure, given: Facts | tuple[Facts, int], is_repeated: bool):
@@ -121,8 +121,8 @@ def test_retry_after_is_a_floor_for_the_back_off():
 
 
 def test_a_cold_start_charges_no_budget_and_an_ordinary_failure_does():
-    cold = decide(status(503, is_cold_sign=True), facts(cold_left=60.0), POLICY)
-    warm = decide(status(503, is_cold_sign=True), facts(cold_left=0.0), POLICY)
+    cold = decide(status(503, is_cold_sign=True), facts(patience=60.0), POLICY)
+    warm = decide(status(503, is_cold_sign=True), facts(patience=0.0), POLICY)
     assert isinstance(cold, Again)
     assert not cold.is_charged
     assert isinstance(warm, Again)
