@@ -209,6 +209,15 @@ async def test_a_401_without_retry_after_is_a_wrong_token_and_not_a_cold_start(m
     assert len(rig.server.mints) == 1
 
 
+async def test_an_answer_of_ours_comes_from_a_server_that_is_awake(make_rig: MakeRig):
+    rig = make_rig(default=failure(503, "Redis is out of memory", code="redis_unavailable"))
+    began = rig.clock.monotonic()
+    with pytest.raises(ServiceError, match="out of memory"):
+        await rig.client.redis.get("k")
+    assert len(rig.server.calls) == 4
+    assert rig.clock.monotonic() - began < 1
+
+
 async def test_a_500_is_no_cold_start(make_rig: MakeRig):
     rig = make_rig(mints=(failure(500, "bug"),) * 9)
     with pytest.raises(ServiceError, match="bug"):
