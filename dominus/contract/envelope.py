@@ -24,6 +24,8 @@ WIRE_HEADER = "Dominus-Wire"
 """A server that speaks plain JSON, and keeps idempotency keys, answers with `Dominus-Wire: json`."""
 KEY_HEADER = "Idempotency-Key"
 DEADLINE_HEADER = "Dominus-Deadline-Ms"
+MAX_DEADLINE_SECONDS = 86_400.0
+"""What a server is told of a deadline without end, and what it believes at most."""
 PROJECT_HEADER = "Dominus-Project"
 ENVIRONMENT_HEADER = "Dominus-Environment"
 REQUEST_ID_HEADER = "X-Request-Id"

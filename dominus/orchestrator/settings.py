@@ -67,7 +67,9 @@ class ServerSettings(BaseSettings):
     signing_key_days: int = Field(default=30, ge=1)
     """A new signing key after so many days; the old one still verifies for a day."""
     idempotency_hours: int = Field(default=24, ge=1)
-    """How long a repeat of a write gets the stored outcome."""
+    """How long a repeat of a write to PostgreSQL gets the stored outcome."""
+    redis_idempotency_minutes: int = Field(default=15, ge=1, le=1440)
+    """The same for a write to Redis, after the end of its caller's deadline: TCP delivers late by so much at most."""
     allowed_hosts: str = ""
     """More names for the Host header of `dominus dev`, comma separated; for `serve` the only ones. `*`: any.
 

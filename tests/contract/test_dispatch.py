@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -350,6 +351,26 @@ async def test_the_callers_deadline_stops_a_statement_that_waits(server: Server)
 async def test_a_deadline_that_is_none_is_ignored(given: str, server: Server) -> None:
     reply = await server("GET", "/api/health/warmup", headers={"Dominus-Deadline-Ms": given})
     assert reply.status == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("30000", 30), ("86400000", 86_400), ("9" * 400, 86_400), (None, 3600), ("soon", 3600)],
+)
+async def test_the_record_of_a_write_to_redis_outlives_the_callers_deadline(
+    given: str | None, seconds: int, server: Server
+) -> None:
+    project, redis = uuid.uuid4().hex, server.resources.redis.client
+    headers = {"Idempotency-Key": "k-1"} | ({} if given is None else {"Dominus-Deadline-Ms": given})
+    for _ in range(2):
+        token = server.token(project=project)
+        reply = await server(
+            "POST", "/api/whisperer/incr", {"logical_path": "n"}, token=token, headers=headers
+        )
+        assert reply.data == {"value": 1}
+    (record,) = await redis.keys(f"dominus-once:{{{project}:*")
+    life = seconds + server.resources.settings.redis_idempotency_minutes * 60
+    assert life - 5 <= await redis.ttl(record) <= life
 
 
 async def test_an_unforeseen_failure_tells_nothing_and_the_log_everything(

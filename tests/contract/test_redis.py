@@ -25,7 +25,7 @@ from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.identity.principal import Principal
 from dominus.orchestrator.services import handlers_by_operation
 from dominus.orchestrator.services import redis as service
-from dominus.orchestrator.settings import ServerSettings
+from dominus.orchestrator.settings import ServerSettings, read_settings
 
 OWNER, OTHER = "owner-one", "owner-two"
 
@@ -68,19 +68,20 @@ class Caller:
     engine: RedisEngine
     principal: Principal
     idempotency: Idempotency | None = None
+    settings: ServerSettings = field(default_factory=ServerSettings)
 
     async def __call__(self, operation: Operation[Any, Any], key: str | None = None, **fields: Any) -> Any:
         if key is not None:
             fields["logical_path"] = key
-        engines = cast("Resources", _EnginesStub(self.engine))
+        engines = cast("Resources", _EnginesStub(self.engine, self.settings))
         context = Context(self.principal, engines, "request-1", self.idempotency)
         answer = await handlers_by_operation()[operation.name](context, operation.request(**fields))
         data = from_json(answer) if isinstance(answer, bytes) else answer
         assert operation.required_keys <= set(data)
         return data
 
-    def once(self, key: str, fingerprint: str = "f1") -> Caller:
-        return replace(self, idempotency=Idempotency(key, fingerprint))
+    def once(self, key: str, fingerprint: str = "f1", deadline_seconds: float = 30.0) -> Caller:
+        return replace(self, idempotency=Idempotency(key, fingerprint, deadline_seconds))
 
     def as_principal(self, **changes: Any) -> Caller:
         return replace(self, principal=replace(self.principal, **changes))
@@ -487,10 +488,36 @@ async def test_keys_belong_to_a_principal_and_a_place(call: Caller) -> None:
     assert await call.as_principal(environment="other").once("key-1")(w.INCR, "n") == {"value": 1}
 
 
-async def test_a_record_lives_as_long_as_the_settings_say(call: Caller) -> None:
-    await call.once("key-1")(w.INCR, "n")
+@pytest.mark.parametrize(
+    ("minutes", "deadline_seconds", "life"),
+    [(None, 30.0, 930), (None, 0.001, 901), (None, 86_400.0, 87_300), (2, 30.0, 150), (2, 3600.0, 3720)],
+)
+async def test_a_record_outlives_the_callers_deadline_by_what_the_settings_say(
+    call: Caller, minutes: int | None, deadline_seconds: float, life: int
+) -> None:
+    if minutes is not None:
+        call = replace(call, settings=ServerSettings(redis_idempotency_minutes=minutes))
+    once = call.once("key-1", deadline_seconds=deadline_seconds)
+    assert await once(w.INCR, "n") == {"value": 1}
     record = await call.physical("dominus-once:")
-    assert 24 * 3600 - 2 <= await call.engine.client.ttl(record) <= 24 * 3600
+    assert life - 5 <= await call.engine.client.ttl(record) <= life
+    # The last moment of its life.
+    await call.engine.client.pexpire(record, 60_000)
+    assert await once(w.INCR, "n") == {"value": 1}
+    assert await call.engine.client.ttl(record) <= 60, "a repeat does not prolong it"
+    await call.engine.client.delete(record)
+    assert await once(w.INCR, "n") == {"value": 2}
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "1441", "2.5", "soon", ""])
+def test_minutes_that_are_none_are_refused_by_the_name_of_the_setting(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("DOMINUS_REDIS_IDEMPOTENCY_MINUTES", given)
+    with pytest.raises(ValidationError, match="DOMINUS_REDIS_IDEMPOTENCY_MINUTES"):
+        read_settings()
+    monkeypatch.setenv("DOMINUS_REDIS_IDEMPOTENCY_MINUTES", "5")
+    assert read_settings().redis_idempotency_minutes == 5
 
 
 async def test_a_failed_write_leaves_no_record(call: Caller) -> None:

@@ -22,6 +22,8 @@ class Idempotency:
     key: str
     fingerprint: str
     """An HMAC of operation, path and body: equal for a repeat, and no help in guessing a secret."""
+    deadline_seconds: float = 0.0
+    """From now on, in which the caller may send the write again."""
 
 
 @dataclass(slots=True)

@@ -5,11 +5,14 @@ of principal, project, environment and idempotency key. A repeat runs into that 
 constraints), is rolled back, and is answered with what was stored. So the first, common call pays no extra round trip,
 and two at the same time cannot both win: the second waits on the slot until the first has ended. Sessions may call the
 function too; they cannot make the slot of anybody's key.
+
+A write to Redis has its record there, stored by its own script (`once.lua`).
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -17,14 +20,14 @@ from pydantic_core import to_json
 
 from dominus.errors import ConflictError, DominusError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
-from dominus.orchestrator.handlers.context import Context, RawJson
+from dominus.orchestrator.handlers.context import Context, Idempotency, RawJson
 from dominus.orchestrator.sql.outcomes import REMEMBER, as_outcome, read_outcome
 
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.pools import Postgres
     from dominus.orchestrator.engines.postgres.typing import Connection
 
-__all__ = ["exactly_once", "purge", "remembered", "stored_outcome", "written"]
+__all__ = ["exactly_once", "purge", "record_life", "remembered", "stored_outcome", "written"]
 
 logger = logging.getLogger("dominus.orchestrator.handlers.idempotency")
 
@@ -45,6 +48,16 @@ WHERE ctid IN (
 _PURGE_BATCH = 10_000
 # The second is written by replicas of the version before 0003 alone.
 _TABLES = ("outcomes", "idempotency")
+
+
+def record_life(ctx: Context, sent: Idempotency) -> int:
+    """Return the seconds that Redis keeps the record of a write.
+
+    The caller sends nothing after its deadline. What it sent before may be late: on its way, or in the buffer of a
+    replica that hangs. That would do harm even where a repeat in time changes nothing: a `set` undoes what others wrote
+    since, a `setnx` that had failed succeeds for nobody. So every write has a record, and keeps it for longer.
+    """
+    return math.ceil(sent.deadline_seconds) + ctx.resources.settings.redis_idempotency_minutes * 60
 
 
 def remembered(ctx: Context) -> tuple[bytes, str] | None:

@@ -23,7 +23,7 @@ from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.http.answering import answer_of, failure_of, send_answer
 from dominus.orchestrator.http.authentication import Authentication
 from dominus.orchestrator.http.body import Receive
-from dominus.orchestrator.http.exchange import Exchange, Scope, Send, deadline_of
+from dominus.orchestrator.http.exchange import Exchange, Scope, Send, time_limit_of
 from dominus.orchestrator.http.metrics import Metrics
 from dominus.orchestrator.http.reading import read_request
 from dominus.orchestrator.http.recording import Recorder
@@ -74,7 +74,7 @@ class Dispatcher:
 
     async def _in_time(self, exchange: Exchange, match: Match) -> Any:
         """Read the request and run its handler, both under the caller's deadline."""
-        scope = asyncio.timeout(deadline_of(exchange))
+        scope = asyncio.timeout(time_limit_of(exchange))
         try:
             async with scope:
                 return await self._serve(exchange, match)

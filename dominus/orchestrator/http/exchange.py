@@ -6,13 +6,13 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from dominus.contract.envelope import JSON_LINES, Dialect
+from dominus.contract.envelope import JSON_LINES, MAX_DEADLINE_SECONDS, Dialect
 from dominus.contract.operation import Operation
 from dominus.errors import ValidationError
 from dominus.orchestrator.http.body import BodyReader, Receive
 from dominus.orchestrator.identity.principal import Principal
 
-__all__ = ["Exchange", "Scope", "Send", "address_of", "deadline_of", "query_of"]
+__all__ = ["Exchange", "Scope", "Send", "address_of", "deadline_of", "query_of", "time_limit_of"]
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -79,11 +79,16 @@ def address_of(exchange: Exchange) -> str:
 
 
 def deadline_of(exchange: Exchange) -> float:
-    """Return the seconds that the caller gives a request."""
+    """Return the seconds in which the caller waits for an answer, and may send the request again."""
     given = exchange.header(b"dominus-deadline-ms")
     if given is None or not given.isdecimal():
         return MAX_REQUEST_SECONDS
-    return min(int(given[:12]) / 1000, MAX_REQUEST_SECONDS)
+    return min(int(given[:12]) / 1000, MAX_DEADLINE_SECONDS)
+
+
+def time_limit_of(exchange: Exchange) -> float:
+    """Return the seconds that a request may take."""
+    return min(deadline_of(exchange), MAX_REQUEST_SECONDS)
 
 
 def query_of(scope: Scope) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dominus.errors import ValidationError
 from dominus.orchestrator.handlers.context import Context, Idempotency
 from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.http.body import document_of, fields_of
-from dominus.orchestrator.http.exchange import Exchange, query_of
+from dominus.orchestrator.http.exchange import Exchange, deadline_of, query_of
 from dominus.orchestrator.http.json_bounds import check_json
 from dominus.orchestrator.http.routing import Match
 
@@ -49,7 +49,7 @@ async def read_request(resources: Resources, exchange: Exchange, match: Match) -
             raise ValidationError("Idempotency-Key: 1 to 255 printable characters")
         if not exchange.is_stream:
             fingerprint = resources.vault.fingerprint(*_identity(exchange, operation), raw)
-            context.idempotency = Idempotency(key, fingerprint)
+            context.idempotency = Idempotency(key, fingerprint, deadline_of(exchange))
     return operation.request(**fields, **match.path_values), context
 
 

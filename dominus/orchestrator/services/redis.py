@@ -23,6 +23,7 @@ from pydantic_core import from_json, to_json
 from dominus.contract import redis as contract
 from dominus.errors import ConflictError, ValidationError
 from dominus.orchestrator.handlers.context import Context, RawJson
+from dominus.orchestrator.handlers.idempotency import record_life
 from dominus.orchestrator.handlers.registry import Handlers
 from dominus.orchestrator.identity.principal import Principal
 
@@ -107,11 +108,10 @@ async def _once(
     """Run a write, once for each idempotency key, and return its outcome."""
     tag = _tag(ctx.principal, entry)
     keys = [space + tag for space in spaces]
-    fingerprint = ""
+    fingerprint, life_seconds = "", 0
     if ctx.idempotency is not None:
-        fingerprint = ctx.idempotency.fingerprint
+        fingerprint, life_seconds = ctx.idempotency.fingerprint, record_life(ctx, ctx.idempotency)
         keys.append(_record(ctx, ctx.idempotency.key, tag))
-    life_seconds = ctx.resources.settings.idempotency_hours * 3600
     outcome = await ctx.resources.redis.run(
         script, keys, (fingerprint, life_seconds, *args), about=entry.logical_path
     )
