@@ -6,17 +6,21 @@ import asyncio
 import contextvars
 import enum
 import logging
+import math
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 from dominus.contract.auth import MintAnswer
 from dominus.crypto import SecretBox
-from dominus.errors import DominusConnectionError, DominusError, ServiceError
+from dominus.errors import DominusConnectionError, DominusError, ServiceError, ValidationError
 from dominus.transport.clock import Clock
 
-__all__ = ["Credentials", "Freshness", "freshness"]
+__all__ = ["Credentials", "Freshness", "SealedToken", "SharedToken", "freshness"]
 
 DEFAULT_LIFETIME = 900.0
 """Seconds, when the server names none; what the published client's servers give."""
+REFRESH_PAUSE_SECONDS = 5.0
+"""Between two refreshes that are tried ahead: loops that end before their refresh does would each begin one."""
 _log = logging.getLogger("dominus.transport")
 
 
@@ -36,41 +40,96 @@ def freshness(age: float, lifetime: float) -> Freshness:
     return Freshness.AGING if age >= lifetime * 0.8 else Freshness.FRESH
 
 
-class Credentials:
-    """The service token of one event loop. In memory it is sealed under a key derived from the PSK."""
+@dataclass(frozen=True, slots=True)
+class SealedToken:
+    """A token as it lies in memory: sealed under a key derived from the PSK."""
 
-    def __init__(self, clock: Clock, box: SecretBox, mint: Callable[[], Awaitable[MintAnswer]]) -> None:
+    sealed: bytes = field(repr=False)
+    born: float
+    """By the clock of the client, which is one for all loops and for the children of a fork."""
+    lifetime: float
+    """Seconds."""
+
+    def state(self, now: float) -> Freshness:
+        """Return what it is good for."""
+        return freshness(now - self.born, self.lifetime)
+
+
+class SharedToken:
+    """The latest token of all loops and threads of a client, so that each `asyncio.run` need not mint its own.
+
+    Without a lock: the child of a fork could inherit it held. What two threads do in the same instant leaves a good
+    token in any order.
+    """
+
+    __slots__ = ("_refresh_at", "latest")
+
+    def __init__(self) -> None:
+        self.latest: SealedToken | None = None
+        self._refresh_at = -math.inf
+
+    def put(self, minted: SealedToken) -> None:
+        """Keep a token, unless a younger one is there."""
+        latest = self.latest
+        if latest is None or latest.born <= minted.born:
+            self.latest = minted
+
+    def takes_refresh(self, now: float) -> bool:
+        """Return whether it is time to refresh ahead; whoever is told so does it."""
+        if now < self._refresh_at:
+            return False
+        self._refresh_at = now + REFRESH_PAUSE_SECONDS
+        return True
+
+
+class Credentials:
+    """The service token, for one event loop: what it mints, it shares; what others minted, it uses."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        box: SecretBox,
+        mint: Callable[[], Awaitable[MintAnswer]],
+        shared: SharedToken | None = None,
+    ) -> None:
         self._clock = clock
         self._box = box
         self._mint = mint
-        self._sealed: bytes | None = None
-        self._born = 0.0
-        self._lifetime = 0.0
+        self._shared = shared or SharedToken()
         self._flight: asyncio.Task[str] | None = None
 
     @property
     def is_good(self) -> bool:
         """Whether there is a token that can be had without waiting."""
-        age = self._clock.monotonic() - self._born
-        return self._sealed is not None and freshness(age, self._lifetime) is not Freshness.EXPIRED
+        latest = self._shared.latest
+        return latest is not None and latest.state(self._clock.monotonic()) is not Freshness.EXPIRED
 
     async def token(self) -> str:
         """Return a token that is good now; waits only when there is none."""
-        if self._sealed is not None:
-            state = freshness(self._clock.monotonic() - self._born, self._lifetime)
-            if state is Freshness.FRESH:
-                return self._box.open(self._sealed).decode()
-            if state is Freshness.AGING:
-                if self._flight is None:
+        latest = self._shared.latest
+        if latest is not None:
+            now = self._clock.monotonic()
+            state = latest.state(now)
+            token = None if state is Freshness.EXPIRED else self._opened(latest)
+            if token is not None:
+                if state is Freshness.AGING and self._flight is None and self._shared.takes_refresh(now):
                     self._start().add_done_callback(_log_failed_refresh)
-                return self._box.open(self._sealed).decode()
+                return token
         return await self._wait(self._flight or self._start())
 
     async def replace(self, refused: str) -> str:
         """Return another token than the one a server refused; one mint however many were refused."""
-        if self._sealed is not None and self._box.open(self._sealed).decode() != refused:
+        latest = self._shared.latest
+        if latest is not None and self._opened(latest) not in {None, refused}:
             return await self.token()
         return await self._wait(self._flight or self._start())
+
+    def _opened(self, latest: SealedToken) -> str | None:
+        try:
+            return self._box.open(latest.sealed).decode()
+        except ValidationError:
+            # Sealed under another PSK, so it is no token of ours.
+            return None
 
     def _start(self) -> asyncio.Task[str]:
         # An empty context: the deadline of whoever came first must not end the mint for all.
@@ -87,9 +146,9 @@ class Credentials:
             if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
                 raise ServiceError("the mint gave no token", code="not_dominus", endpoint="auth.self")
             lifetime = minted.get("expires_in")
-            self._lifetime = float(lifetime) if isinstance(lifetime, (int, float)) else DEFAULT_LIFETIME
-            self._born = self._clock.monotonic()
-            self._sealed = self._box.seal(token.encode())
+            seconds = float(lifetime) if isinstance(lifetime, (int, float)) else DEFAULT_LIFETIME
+            sealed = self._box.seal(token.encode())
+            self._shared.put(SealedToken(sealed, self._clock.monotonic(), seconds))
             return token
         finally:
             self._flight = None

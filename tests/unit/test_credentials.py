@@ -262,10 +262,11 @@ async def test_the_token_lies_sealed_in_memory(make_rig: MakeRig):
     rig = make_rig(HIT)
     await rig.client.redis.get("k")
     pipeline = await rig.client._caller.core.pipeline()
-    sealed = pipeline.credentials._sealed
-    assert sealed is not None
-    assert b"token-1" not in sealed
-    assert pipeline.box.open(sealed) == b"token-1"
+    latest = pipeline.credentials._shared.latest
+    assert latest is not None
+    assert b"token-1" not in latest.sealed
+    assert str(latest.sealed) not in repr(latest)
+    assert pipeline.box.open(latest.sealed) == b"token-1"
 
 
 async def test_closing_while_a_mint_is_under_way_is_a_typed_error_for_the_waiters(make_rig: MakeRig):
