@@ -48,8 +48,6 @@ HANGING_SECONDS = 5.0
 """An attempt that was cancelled after so long counts against the service; a shorter one tells nothing."""
 BRIEF_SECONDS = 0.5
 """An attempt that is under way for less says nothing yet about the server, though its deadline has passed."""
-MAX_DEADLINE_SECONDS = 86_400.0
-"""What a server is told of a deadline without end."""
 
 
 class Pipeline:
@@ -66,7 +64,7 @@ class Pipeline:
         self.speaks_json = speaks_json
         """The server showed that it is one of ours."""
         self.box = SecretBox(psk, "memory")
-        self.credentials = Credentials(shared.clock, self.box, self._mint)
+        self.credentials = Credentials(shared.clock, self.box, self._mint, shared.token)
 
     async def call(
         self,
@@ -205,7 +203,8 @@ class Pipeline:
         shared.succeeded(now)
         if _log.isEnabledFor(logging.DEBUG):
             _log_attempt(call, now - sent_at, answer.status, answer.request_id)
-        self.speaks_json = answer.speaks_json or self.speaks_json
+        if answer.speaks_json:
+            self.speaks_json = shared.speaks_json = True
         return data
 
     def _note_failure(self, call: Call, breaker: Breaker, failure: Failure, sent_at: float) -> None:
@@ -264,7 +263,7 @@ class Pipeline:
             headers["authorization"] = f"Bearer {bearer}"
         if call.key is not None:
             headers[envelope.KEY_HEADER] = call.key
-        left = min(call.ends - self._clock.monotonic(), MAX_DEADLINE_SECONDS)
+        left = min(call.ends - self._clock.monotonic(), envelope.MAX_DEADLINE_SECONDS)
         headers[envelope.DEADLINE_HEADER] = str(max(1, int(left * 1000)))
         if op.auth is Auth.PSK:
             self._name_partition(headers)

@@ -14,6 +14,7 @@ from dominus.settings import Settings
 from dominus.transport.breaker import Breaker
 from dominus.transport.budget import Budget
 from dominus.transport.clock import Clock
+from dominus.transport.credentials import SharedToken
 from dominus.transport.failure import Failure
 from dominus.transport.retry import Policy
 from dominus.transport.retry_policy import RetryPolicy
@@ -66,7 +67,8 @@ class Shared:
     cache: StaleCache
     random: Callable[[], float] = random.random
     speaks_json: bool = False
-    """It is known beforehand that the server is one of ours."""
+    """The server is one of ours: known beforehand, or shown to any loop. A new loop begins with it."""
+    token: SharedToken = field(default_factory=SharedToken)
     breakers: dict[str, Breaker] = field(default_factory=dict[str, Breaker])
     calls: int = 0
     attempts: int = 0
