@@ -115,7 +115,7 @@ async def test_after_a_fork_parent_and_child_each_have_their_own_connections():
             print('done')
             """,
         )
-        assert server.mint_count == 2
+        assert server.mint_count == 1, "the token is good in the child as well"
 
 
 async def test_a_fork_of_a_program_that_has_closed_its_loop_works():
@@ -135,7 +135,7 @@ async def test_a_fork_of_a_program_that_has_closed_its_loop_works():
             print('done')
             """,
         )
-        assert server.mint_count == 3
+        assert server.mint_count == 1
 
 
 async def test_four_threads_with_a_loop_each_share_statistics_and_nothing_that_is_a_loop_s():
@@ -158,7 +158,9 @@ async def test_four_threads_with_a_loop_each_share_statistics_and_nothing_that_i
         for thread in threads:
             await asyncio.to_thread(thread.join)
         assert failures == []
-        assert server.mint_count == 4
+        assert 1 <= (minted := server.mint_count) <= 4
+        await client.redis.get("k")
+        assert server.mint_count == minted
         assert client.stats()["breakers"] == {"auth": "closed", "redis": "closed"}
         await client.aclose()
 
