@@ -11,7 +11,7 @@ from conftest import TOKEN, URL
 from dominus import Dominus
 from dominus.contract.envelope import Dialect
 from dominus.crypto import SecretBox
-from dominus.testing import MovableClock, Recorded, Reply, ScriptedTransport, failure, ok
+from dominus.testing import MovableClock, Recorded, Reply, ScriptedTransport, failure, hang, ok
 from dominus.transport.credentials import Credentials, SealedToken, SharedToken
 
 HIT = ok({"found": True, "value": 7})
@@ -59,17 +59,22 @@ def test_a_new_loop_knows_that_the_server_keeps_keys(server: ScriptedTransport, 
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
 
 
-def test_an_old_token_is_replaced_though_no_loop_lives_long_enough_to_refresh_it(
-    server: ScriptedTransport, client: Dominus, clock: MovableClock
-):
+def test_loops_that_end_before_their_refresh_does_begin_one_now_and_then(clock: MovableClock):
+    first = ok({"access_token": "old", "expires_in": 900})
+    server = ScriptedTransport(default=HIT, mints=(first, hang(), hang()))
+    client = Dominus(URL, TOKEN, transport=server, clock=clock)
     asyncio.run(client.redis.get("k"))
     asyncio.run(clock.advance(800))
     for _ in range(50):
         assert asyncio.run(client.redis.get("k")) == 7
-    assert len(server.mints) <= 2, "not one for each loop"
-    asyncio.run(clock.advance(896))
+    assert len(server.mints) == 2, "not one for each loop"
+    asyncio.run(clock.advance(6))
     asyncio.run(client.redis.get("k"))
-    assert server.calls[-1].bearer == f"token-{len(server.mints)}" != "token-1"
+    assert len(server.mints) == 3
+    assert {call.bearer for call in server.calls} == {"old"}
+    asyncio.run(clock.advance(90))
+    asyncio.run(client.redis.get("k"))
+    assert server.calls[-1].bearer == "token-1"
 
 
 def test_a_token_that_was_refused_in_one_loop_is_replaced_in_all(
