@@ -1,7 +1,7 @@
-"""A Runtime belongs to one event loop and one process: the pool, the locks and the token of that loop.
+"""A Runtime belongs to one event loop and one process: the pool and the locks of that loop.
 
 The singleton works across several `asyncio.run` calls, in threads with a loop each, and after `os.fork`, because
-each loop of each process gets its own Runtime, while settings, breakers and the retry budget are shared.
+each loop of each process gets its own Runtime, while settings, breakers, the retry budget and the token are shared.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Runtime:
         async with self.opening:
             if self.pipeline is None:
                 self.pipeline = await _make_pipeline(shared)
-                # For loops that nobody shuts down: an old `run_until_complete`, or a worker's own.
+                # For loops that nobody shuts down, when no other loop comes after: at the end of client or program.
                 self._last_resort = weakref.finalize(self, self.pipeline.abandon)
                 self._guard = self._close_with_loop()
                 await anext(self._guard)
@@ -64,6 +64,12 @@ class _Runtime:
         guard, self._guard = self._guard, None
         if guard is not None:
             await guard.aclose()
+
+    def abandon(self) -> None:
+        """Close without the loop, which is closed."""
+        self.pipeline = None
+        if self._last_resort is not None:
+            self._last_resort()
 
 
 class Runtimes:
@@ -89,6 +95,10 @@ class Runtimes:
         if found is None:
             with self._lock:
                 found = self._by_loop.setdefault(loop, _Runtime())
+                over = [self._by_loop.pop(other) for other in [*self._by_loop] if other.is_closed()]
+            # Whoever closed those loops did not shut them down (`shutdown_asyncgens`): no other moment tells us.
+            for runtime in over:
+                runtime.abandon()
         return found
 
     async def pipeline(self, shared: Shared) -> Pipeline:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -44,10 +45,13 @@ class RawServer:
     seen: list[Exchange] = field(default_factory=list)
     mint_count: int = 0
     open_count: int = 0
+    connection_count: int = 0
+    """All that ever were."""
     url: str = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open_count += 1
+        self.connection_count += 1
         try:
             while (exchange := await _read(reader, writer)) is not None:
                 if exchange.path.endswith("/api/warden/mint"):
@@ -85,10 +89,12 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> E
 
 
 @contextlib.asynccontextmanager
-async def raw_server(*script: Answer, is_foreign: bool = False) -> AsyncIterator[RawServer]:
+async def raw_server(
+    *script: Answer, is_foreign: bool = False, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RawServer]:
     server = RawServer(list(script), mint_headers="" if is_foreign else "dominus-wire: json\r\n")
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
+    server.url = f"http{'s' if tls else ''}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     try:
         yield server
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import textwrap
 import threading
@@ -31,7 +32,12 @@ async def run(server: RawServer, program: str, flags: tuple[str, ...] = ("-W", "
         *(*flags, "-c", textwrap.dedent(PRELUDE) + textwrap.dedent(program)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={"DOMINUS_URL": server.url, "DOMINUS_TOKEN": TOKEN, "PYTHONPATH": ":".join(sys.path)},
+        env={
+            "DOMINUS_URL": server.url,
+            "DOMINUS_TOKEN": TOKEN,
+            "PYTHONPATH": ":".join(sys.path),
+            **{name: os.environ[name] for name in ("SSL_CERT_FILE",) if name in os.environ},
+        },
     )
     async with asyncio.timeout(20):
         stdout, stderr = await process.communicate()

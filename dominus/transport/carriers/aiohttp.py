@@ -5,11 +5,15 @@ again as the call itself, and the SDK would do 0.5 of bare aiohttp's calls per s
 (docs/architecture.md).
 """
 
+# ruff: noqa: SLF001 - neither aiohttp nor asyncio has a public way to close a connection without its loop.
+
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -102,12 +106,55 @@ class AiohttpCarrier:
         await self.session.close()
 
     def abandon(self) -> None:
-        """Let go of the pool without a loop, at the end of a program that closed its loop and nothing else."""
-        connector = self.session.connector
+        """Close the pool from outside its loop, which may be closed, or another thread's."""
+        connector: Any = self.session.connector
         self.session.detach()
-        if connector is not None:
-            # Its sockets end with the process; unregistered, it has nothing to complain of.
-            connector._conns.clear()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public way without a loop
+        endings = [_Ending(transport) for transport in _taken_from(connector)]
+        # RuntimeError: the loop is closed, and each ending does without.
+        with contextlib.suppress(RuntimeError):
+            for ending in endings:
+                connector._loop.call_soon_threadsafe(ending)
+
+
+def _taken_from(connector: Any) -> list[Any]:
+    """Take all connections out of a pool, so that it has nothing to complain of."""
+    try:
+        idle = [protocol for waiting in connector._conns.values() for protocol, *_ in waiting]
+        transports = [protocol.transport for protocol in (*idle, *connector._acquired)]
+        connector._conns.clear()
+    except (AttributeError, TypeError, ValueError):
+        # Another aiohttp than was known, or a session that is closed. Then they end when they are collected, with
+        # the warnings that are asyncio's; the first call of another loop must not fail for that.
+        return []
+    return transports
+
+
+class _Ending:
+    """Closes a connection in its loop; or without, when the loop is closed before it comes to that."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __call__(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
+
+    def __del__(self) -> None:
+        if self._transport is not None:
+            _close(self._transport)
+
+
+def _close(transport: Any) -> None:
+    """Close a connection whose loop is closed. asyncio itself cannot, and only warns of it."""
+    if (tls := getattr(transport, "_ssl_protocol", None)) is not None:
+        transport._closed = True
+        transport = tls._transport
+    sock = getattr(transport, "_sock", None)
+    # uvloop's have none: they end with their loop.
+    if sock is not None:
+        sock.close()
+        transport._sock = None
 
 
 def _proxy_of(url: str) -> URL | None:
