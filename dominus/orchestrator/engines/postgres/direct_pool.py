@@ -14,6 +14,7 @@ import asyncpg
 from asyncpg.pool import PoolAcquireContext
 
 from dominus.errors import ServiceError
+from dominus.orchestrator.engines.postgres.connection_limit import ConnectionLimit
 
 __all__ = ["Cleanup", "DirectPool"]
 
@@ -50,6 +51,9 @@ class DirectPool(_Base):
     connection is handed to whoever waits longest, or kept at hand for the next statement, and goes through asyncpg's
     own queue only to be retired.
 
+    When PostgreSQL has no connection left, callers wait in line for those that are there, and the pool stays smaller
+    for some seconds (`ConnectionLimit`).
+
     With `cleanup`, a connection is cleaned before it is anybody else's: what ran on it may have been more than our own
     statement, by a trigger, a view's function, a cast. Who asked does not wait for that. It costs PostgreSQL as much as
     a ten-row query, so after a statement that is known to run nothing of users' (`is_inert`) it waits, for a second at
@@ -66,6 +70,7 @@ class DirectPool(_Base):
         self._out_count = 0
         """Connections that asyncpg gave us: kept, or in use."""
         self._served = 0
+        self.limit = ConnectionLimit(self.get_max_size(), self._wake)
 
     async def fetchrow(self, query: str, *args: Any, is_inert: bool = False, **options: Any) -> Any:
         """Run one statement and return its first row; `is_inert`: nothing that users made runs with it."""
@@ -103,20 +108,27 @@ class DirectPool(_Base):
         async with asyncio.timeout(seconds):
             while True:
                 connection = self._at_hand()
-                if connection is None and self._out_count < self.get_max_size():
+                if connection is None and self._out_count < self.limit.current:
                     connection = await self._more()
-                if connection is None:
+                elif connection is None:
                     connection = await self._stand_in_line()
                 if connection is not None:
                     return connection
 
     async def _more(self) -> Any:
+        """Return another connection; None: PostgreSQL has none left."""
         self._out_count += 1
         try:
-            return await self._acquire(None)
+            connection = await self._acquire(None)
+        except asyncpg.TooManyConnectionsError:
+            self._out_count -= 1
+            self.limit.refused(self.get_size())
+            return None
         except BaseException:
             self._is_free()
             raise
+        self.limit.opened(self.get_size())
+        return connection
 
     async def _stand_in_line(self) -> Any:
         """Return the connection that was passed on; None: there is room for another."""
@@ -223,7 +235,17 @@ class DirectPool(_Base):
             await asyncio.gather(*self._cleaning, return_exceptions=True)
         while self._kept:
             await self._retire(self._kept.pop())
-        await _Base.close(self)
+        try:
+            await _Base.close(self)
+        finally:
+            self.limit.close()
+            self._wake()
+
+    def terminate(self) -> None:
+        """Cut off all connections."""
+        _Base.terminate(self)
+        self.limit.close()
+        self._wake()
 
 
 def _has_lost_statements(error: BaseException | None) -> bool:
@@ -271,12 +293,13 @@ class _Acquire(PoolAcquireContext):
 
 
 def _busy(pool: Any) -> ServiceError:
-    size: int = pool.get_max_size()
-    is_full = pool.get_size() >= size
-    return ServiceError(
-        f"all {size} database connections are busy" if is_full else "the database does not answer",
-        code="database_busy" if is_full else "database_unavailable",
-        status_code=503,
-        retry_after=1.0,
-        hint="raise DOMINUS_POOL_SIZE, or find the slow statements" if is_full else None,
-    )
+    size, open_count = pool.get_max_size(), pool.get_size()
+    message, code, details, hint = "the database does not answer", "database_unavailable", None, None
+    if open_count >= size:
+        message, code = f"all {size} database connections are busy", "database_busy"
+        hint = "raise DOMINUS_POOL_SIZE, or find the slow statements"
+    elif pool.limit.was_refused(ACQUIRE_SECONDS):
+        message, code = f"PostgreSQL has no connection left beside our {open_count}", "database_busy"
+        details = {"sqlstate": asyncpg.TooManyConnectionsError.sqlstate}
+        hint = "raise max_connections of PostgreSQL, or lower DOMINUS_POOL_SIZE or the number of workers"
+    return ServiceError(message, code=code, status_code=503, details=details, retry_after=1.0, hint=hint)
