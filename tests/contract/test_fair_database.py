@@ -78,7 +78,7 @@ async def test_a_locked_table_holds_up_its_callers_and_nobody_else(make_server: 
         share = server.resources.data_share
 
         async def has_its_share() -> bool:
-            return share._held["locked-out"] == share.most_each
+            return share.held_by("locked-out") == share.most_of_table
 
         await until(has_its_share)
         began = time.monotonic()

@@ -47,6 +47,7 @@ class Resources:
         self.catalog = Catalog(self.postgres)
         size = self.settings.pool_size
         self.data_share = FairShare(size, wait_seconds=DATA_WAIT_SECONDS, what="database connections")
+        self.postgres.data.limit.watch(self.data_share.resize)
         self.bulk_share = FairShare(
             max(min(2, size), size // 4), wait_seconds=BULK_WAIT_SECONDS, what="places for bulk loads"
         )

@@ -86,7 +86,7 @@ async def _run(
         try:
             table.refuse_naive(request.naive or ())
             statement = build(table)
-            async with ctx.resources.data_share.of(ctx.principal.subject):
+            async with ctx.resources.data_share.of(ctx.principal.subject, (table.schema, table.name)):
                 asked = postgres.data.fetchrow(statement.sql, *statement.args, is_inert=statement.is_inert)
                 return await asked, statement
         except (ValidationError, *FAILURES) as error:
@@ -204,7 +204,7 @@ async def _store_lines(
     await catalog.table(request.schema_, request.table)
     async with (
         ctx.resources.bulk_share.of(subject),
-        ctx.resources.data_share.of(subject),
+        ctx.resources.data_share.of(subject, (request.schema_, request.table)),
         postgres.data.acquire() as connection,
         connection.transaction(),
     ):

@@ -81,10 +81,10 @@ _TYPE_HINTS = {
 
 
 @asynccontextmanager
-async def _altering(ctx: Context, catalog: Catalog, schema: str) -> AsyncGenerator[Connection]:
+async def _altering(ctx: Context, catalog: Catalog, schema: str, table: str) -> AsyncGenerator[Connection]:
     """Give a connection in a transaction; at its end, every orchestrator forgets what it knew of tables."""
     async with (
-        ctx.resources.data_share.of(ctx.principal.subject),
+        ctx.resources.data_share.of(ctx.principal.subject, (schema, table)),
         ctx.resources.postgres.data.acquire() as connection,
         connection.transaction(),
     ):
@@ -174,7 +174,7 @@ async def create_table(ctx: Context, request: contract.CreateTable) -> RawJson:
 
 async def _create(ctx: Context, request: contract.CreateTable, types: list[str], statement: str) -> RawJson:
     catalog = await ctx.resources.catalog.listening()
-    async with _altering(ctx, catalog, request.schema_) as connection:
+    async with _altering(ctx, catalog, request.schema_, request.table) as connection:
         await connection.execute(_SEE_PUBLIC)
         await _require_types(connection, types)
         await connection.execute(statement)
@@ -196,7 +196,7 @@ async def drop_table(ctx: Context, request: contract.DropTable) -> RawJson:
 
 async def _drop(ctx: Context, request: contract.DropTable) -> RawJson:
     catalog = await ctx.resources.catalog.listening()
-    async with _altering(ctx, catalog, request.schema_) as connection:
+    async with _altering(ctx, catalog, request.schema_, request.table) as connection:
         table = await catalog.read(request.schema_, request.table, connection)
         await connection.execute(f"DROP TABLE {table.sql}")
         return await _answer(
@@ -221,7 +221,7 @@ async def _add(ctx: Context, request: contract.AddColumn) -> RawJson:
         else None,
     )
     catalog = await ctx.resources.catalog.listening()
-    async with _altering(ctx, catalog, request.schema_) as connection:
+    async with _altering(ctx, catalog, request.schema_, request.table) as connection:
         table = await catalog.read(request.schema_, request.table, connection)
         await connection.execute(_SEE_PUBLIC)
         await _require_types(connection, [type_])

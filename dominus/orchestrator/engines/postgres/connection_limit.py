@@ -29,15 +29,21 @@ class ConnectionLimit:
         """
         self.current = size
         self._size = size
+        self._watcher: Callable[[int], None] | None = None
         self._when_raised = when_raised
         self._pause: asyncio.TimerHandle | None = None
         self._refused_at = float("-inf")
+
+    def watch(self, watcher: Callable[[int], None]) -> None:
+        """Call `watcher(current)` whenever that changes, and is not 0."""
+        self._watcher = watcher
 
     def refused(self, open_count: int) -> None:
         """PostgreSQL refused a connection while `open_count` were open."""
         loop = asyncio.get_running_loop()
         self._end_pause()
-        self.current, self._refused_at = open_count, loop.time()
+        self._refused_at = loop.time()
+        self._set(open_count)
         self._pause = loop.call_later(REFUSED_SECONDS if open_count else EMPTY_SECONDS, self._try_another)
 
     def opened(self, open_count: int) -> None:
@@ -45,9 +51,9 @@ class ConnectionLimit:
         if self.current >= self._size:
             return
         if self._pause is not None:
-            self.current = max(self.current, open_count)
+            self._set(max(self.current, open_count))
             return
-        self.current = min(self._size, open_count + 1)
+        self._set(min(self._size, open_count + 1))
         self._when_raised()
 
     def was_refused(self, seconds: float) -> bool:
@@ -61,8 +67,13 @@ class ConnectionLimit:
 
     def _try_another(self) -> None:
         self._pause = None
-        self.current = min(self._size, self.current + 1)
+        self._set(min(self._size, self.current + 1))
         self._when_raised()
+
+    def _set(self, count: int) -> None:
+        is_new, self.current = count != self.current, count
+        if is_new and count and self._watcher is not None:
+            self._watcher(count)
 
     def _end_pause(self) -> None:
         if self._pause is not None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from dominus.orchestrator.engines.postgres.connection_limit import ConnectionLimit
+
 __all__ = ["Connection", "Executor", "Pool", "Record"]
 
 
@@ -64,6 +66,9 @@ class Connection(Executor, Protocol):
 
 class Pool(Executor, Protocol):
     """Several connections; a statement on the pool takes one and gives it back."""
+
+    @property
+    def limit(self) -> ConnectionLimit: ...
 
     async def fetchrow(
         self, query: str, *args: Any, is_inert: bool = False, timeout: float | None = None
