@@ -91,6 +91,69 @@ async def test_a_locked_table_holds_up_its_callers_and_nobody_else(make_server: 
     assert (await server("POST", f"{locked}/query", {}, token=mine)).status == 200
 
 
+@pytest.mark.parametrize("pool_size", [3, 8, 16])
+async def test_a_locked_row_does_not_hold_up_its_callers_other_tables(
+    make_server: MakeServer, pool_size: int
+) -> None:
+    server = await make_server(pool_size=pool_size, lock_timeout=20, statement_timeout=30)
+    locked = await make_table(server, f"row_held_{pool_size}")
+    free = await make_table(server, f"row_free_{pool_size}")
+    for base in (locked, free):
+        assert (await server("POST", f"{base}/insert", {"data": {"n": 1}})).status == 200
+    data, share = server.resources.postgres.data, server.resources.data_share
+    write = {"filters": {"n": 1}, "data": {"n": 1}}
+    async with data.acquire() as connection, connection.transaction():
+        await connection.execute(f"UPDATE public.row_held_{pool_size} SET n = n")
+        waiting = [asyncio.create_task(server("POST", f"{locked}/update", write)) for _ in range(40)]
+
+        async def have_their_share() -> bool:
+            table = ("public", f"row_held_{pool_size}")
+            return share.held_by("service:root", table) == share.most_of_table
+
+        await until(have_their_share)
+        async with asyncio.timeout(5):
+            for _ in range(20):
+                assert (await server("POST", f"{free}/query", {})).status == 200
+            assert (await server("POST", f"{free}/update", write)).data["affected_rows"] == 1
+        assert not any(task.done() for task in waiting)
+    done = await asyncio.wait_for(asyncio.gather(*waiting), 20)
+    assert {reply.status for reply in done} == {200}
+    assert share.held_by("service:root") == 0
+
+
+async def test_nobody_fails_because_postgresql_gives_no_more_connections(make_server: MakeServer) -> None:
+    server = await make_server(pool_size=16)
+    base = await make_table(server, "crowded")
+    system = server.resources.postgres.system
+    login, count = await system.fetchrow(
+        "SELECT min(usename), count(*) FROM pg_stat_activity WHERE usename ~ '^dominus_p_'"
+    )
+    await system.execute(f"ALTER ROLE {login} CONNECTION LIMIT {count + 1}")
+    try:
+        tokens = [server.token(subject=f"caller-{number % 3}") for number in range(30)]
+        for _ in range(3):
+            done = await asyncio.gather(
+                *(server("POST", f"{base}/query", {}, token=token) for token in tokens)
+            )
+            assert {reply.status for reply in done} == {200}
+        assert server.resources.postgres.data.limit.current < 16
+    finally:
+        await system.execute(f"ALTER ROLE {login} CONNECTION LIMIT -1")
+
+
+async def test_the_shares_follow_what_postgresql_has_for_the_pool(make_server: MakeServer) -> None:
+    server = await make_server(pool_size=8)
+    share, limit = server.resources.data_share, server.resources.postgres.data.limit
+    assert (share.most_each, share.most_of_table) == (6, 5)
+    limit.refused(4)
+    assert (share.most_each, share.most_of_table) == (3, 2)
+    # None at all is nobody's share: who asks is told so by the pool.
+    limit.refused(0)
+    assert (share.most_each, share.most_of_table) == (3, 2)
+    limit.opened(8)
+    assert (share.most_each, share.most_of_table) == (6, 5)
+
+
 async def test_a_body_that_drips_is_given_up(
     make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

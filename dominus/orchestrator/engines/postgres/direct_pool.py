@@ -299,7 +299,9 @@ def _busy(pool: Any) -> ServiceError:
         message, code = f"all {size} database connections are busy", "database_busy"
         hint = "raise DOMINUS_POOL_SIZE, or find the slow statements"
     elif pool.limit.was_refused(ACQUIRE_SECONDS):
-        message, code = f"PostgreSQL has no connection left beside our {open_count}", "database_busy"
+        message, code = "PostgreSQL has no connection left for this server", "database_busy"
+        if open_count:
+            message += f", whose own {open_count} are busy"
         details = {"sqlstate": asyncpg.TooManyConnectionsError.sqlstate}
         hint = "raise max_connections of PostgreSQL, or lower DOMINUS_POOL_SIZE or the number of workers"
     return ServiceError(message, code=code, status_code=503, details=details, retry_after=1.0, hint=hint)
