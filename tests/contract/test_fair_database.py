@@ -125,9 +125,9 @@ async def test_nobody_fails_because_postgresql_gives_no_more_connections(make_se
     server = await make_server(pool_size=16)
     base = await make_table(server, "crowded")
     system = server.resources.postgres.system
-    login, count = await system.fetchrow(
-        "SELECT min(usename), count(*) FROM pg_stat_activity WHERE usename ~ '^dominus_p_'"
-    )
+    ours = "FROM pg_stat_activity WHERE usename ~ '^dominus_p_'"
+    login = await system.fetchval(f"SELECT min(usename) {ours}")
+    count = await system.fetchval(f"SELECT count(*) {ours}")
     await system.execute(f"ALTER ROLE {login} CONNECTION LIMIT {count + 1}")
     try:
         tokens = [server.token(subject=f"caller-{number % 3}") for number in range(30)]

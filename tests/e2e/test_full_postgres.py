@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import asyncpg
@@ -16,6 +17,7 @@ from dominus.orchestrator.engines.postgres import connection_limit, direct_pool
 from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
 from dominus.orchestrator.engines.postgres.pools import Postgres, connect
 from dominus.orchestrator.settings import ServerSettings
+from dominus.orchestrator.sql import catalog
 
 SIZE, LEFT, CALLERS = 16, 8, 30
 OPEN = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dominus data'"
@@ -74,6 +76,20 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0)
     async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def all_but(postgres: Postgres, left: int) -> AsyncGenerator[None]:
+    """Let the database have the connections that it has, and so many more."""
+    alter = "ALTER DATABASE dominus CONNECTION LIMIT"
+    count = await postgres.system.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
+    )
+    await postgres.system.execute(f"{alter} {count + left}")
+    try:
+        yield
+    finally:
+        await postgres.system.execute(f"{alter} -1")
 
 
 async def ask(pool: Any, count: int = CALLERS) -> None:
@@ -162,17 +178,30 @@ async def test_without_any_connection_for_too_long_the_error_says_why(
 
 
 async def test_our_own_tables_have_the_same_patience(postgres: Postgres, dsn: str) -> None:
-    count = await postgres.system.fetchval(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    )
-    alter = "ALTER DATABASE dominus CONNECTION LIMIT"
-    await postgres.system.execute(f"{alter} {count + 1}")
-    try:
+    async with all_but(postgres, 1):
         await ask(postgres.system)
-        with pytest.raises(ServiceError):
+        with pytest.raises(ServiceError) as full:
             await connect(dsn, application_name="one more")
-    finally:
-        await postgres.system.execute(f"{alter} -1")
+    assert (full.value.code, full.value.details) == ("database_busy", {"sqlstate": "53300"})
+
+
+async def test_the_first_call_is_served_where_there_is_no_connection_to_listen_with(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "_LISTEN_AGAIN_SECONDS", 0.05)
+    await postgres.data.execute("CREATE TABLE public.first_called (n bigint)")
+    tables = catalog.Catalog(postgres)
+    async with all_but(postgres, 0):
+        for _ in range(3):
+            assert await (await tables.listening()).table("public", "first_called")
+    await postgres.data.execute("ALTER TABLE public.first_called ADD COLUMN m bigint")
+
+    async def hears() -> bool:
+        await tables.listening()
+        await postgres.notify(catalog.CHANNEL)
+        return "m" in (await tables.table("public", "first_called")).columns
+
+    await until(hears, 3)
 
 
 async def test_closing_ends_who_waits_for_a_connection_that_never_comes(dsn: str, postgres: Postgres) -> None:

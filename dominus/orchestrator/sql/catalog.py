@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 from dominus.contract.suggestion import suggestion
-from dominus.errors import NotFoundError
+from dominus.errors import NotFoundError, ServiceError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.sql.tables import SYSTEM_SCHEMAS, Column, Table, is_system_schema
 
@@ -26,6 +26,7 @@ CHANNEL = "dominus_catalog"
 """A NOTIFY here makes every orchestrator read its tables anew."""
 _TTL_SECONDS = 5.0
 _MAX_TABLES = 10_000
+_LISTEN_AGAIN_SECONDS = 1.0
 
 # has_hooks: triggers, those of foreign keys too, and constraints that compute something.
 # is_inert: no view, rule or policy, no type of users' with a cast of theirs, no computed column, and nothing that the
@@ -153,16 +154,21 @@ class Catalog:
         self._tables: dict[tuple[str, str], tuple[float, Table]] = {}
         self._generation = 0
         self._is_listening = False
+        self._listen_at = float("-inf")
 
     async def listening(self) -> Self:
-        """Return itself; the first call begins to listen for changes."""
-        if not self._is_listening:
+        """Return itself; the first call begins to listen for changes, or a later one when PostgreSQL is full."""
+        if not self._is_listening and self._clock() >= self._listen_at:
             self._is_listening = True
             try:
                 await self._postgres.listen(CHANNEL, self.forget)
             except BaseException as error:
                 # Also when a caller's deadline ended it: the next one tries again.
                 self._is_listening = False
+                if isinstance(error, ServiceError) and error.code == "database_busy":
+                    # As after a lost connection: what is known of a table is a few seconds old at most.
+                    self._listen_at = self._clock() + _LISTEN_AGAIN_SECONDS
+                    return self
                 if isinstance(error, FAILURES):
                     raise from_postgres(error) from error
                 raise

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
-__all__ = ["ConnectionLimit"]
+__all__ = ["FULL_HINT", "FULL_STATE", "ConnectionLimit"]
+
+logger = logging.getLogger("dominus.postgres")
+
+FULL_STATE = "53300"
+FULL_HINT = "raise max_connections of PostgreSQL, or lower DOMINUS_POOL_SIZE or the number of workers"
+"""PostgreSQL has no connection left: its code for that, and what to do."""
 
 REFUSED_SECONDS = 5.0
 """After a refusal so long no other is asked for: not each caller has to find out."""
@@ -41,6 +48,8 @@ class ConnectionLimit:
     def refused(self, open_count: int) -> None:
         """PostgreSQL refused a connection while `open_count` were open."""
         loop = asyncio.get_running_loop()
+        if self.current >= self._size:
+            logger.warning("PostgreSQL has no connection left: a pool of %d waits for its own", self._size)
         self._end_pause()
         self._refused_at = loop.time()
         self._set(open_count)

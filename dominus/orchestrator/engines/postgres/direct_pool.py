@@ -14,7 +14,7 @@ import asyncpg
 from asyncpg.pool import PoolAcquireContext
 
 from dominus.errors import ServiceError
-from dominus.orchestrator.engines.postgres.connection_limit import ConnectionLimit
+from dominus.orchestrator.engines.postgres.connection_limit import FULL_HINT, FULL_STATE, ConnectionLimit
 
 __all__ = ["Cleanup", "DirectPool"]
 
@@ -302,6 +302,6 @@ def _busy(pool: Any) -> ServiceError:
         message, code = "PostgreSQL has no connection left for this server", "database_busy"
         if open_count:
             message += f", whose own {open_count} are busy"
-        details = {"sqlstate": asyncpg.TooManyConnectionsError.sqlstate}
-        hint = "raise max_connections of PostgreSQL, or lower DOMINUS_POOL_SIZE or the number of workers"
+        details = {"sqlstate": FULL_STATE}
+        hint = FULL_HINT
     return ServiceError(message, code=code, status_code=503, details=details, retry_after=1.0, hint=hint)

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import asyncpg
 
 from dominus.errors import ServiceError, ValidationError
+from dominus.orchestrator.engines.postgres.connection_limit import FULL_HINT, FULL_STATE
 from dominus.orchestrator.engines.postgres.data_login import (
     DataLogin,
     KeySource,
@@ -211,11 +212,13 @@ async def connect(dsn: str, *, application_name: str, database: str | None = Non
 
 def _unreachable(dsn: str, error: Exception, database: str | None = None) -> ServiceError:
     reason = str(error) if isinstance(error, asyncpg.PostgresError) else _reason(error)
+    is_full = isinstance(error, asyncpg.TooManyConnectionsError)
     return ServiceError(
         f"PostgreSQL at {describe_dsn(dsn, database)} cannot be used: {reason}",
-        code="database_unavailable",
+        code="database_busy" if is_full else "database_unavailable",
         status_code=503,
-        hint="check DOMINUS_DATABASE_URL and that the server runs",
+        details={"sqlstate": FULL_STATE} if is_full else None,
+        hint=FULL_HINT if is_full else "check DOMINUS_DATABASE_URL and that the server runs",
     )
 
 
