@@ -214,7 +214,7 @@ def _withheld(rule: _Rule, state: str, message: str) -> DominusError:
         message,
         code=rule.code,
         status_code=rule.status,
-        details={"sqlstate": state},
+        details={"engine": "postgres", "sqlstate": state} if rule is _FULL else {"sqlstate": state},
         retryable=rule.status in RETRYABLE_STATUSES,
         retry_after=rule.retry_after,
         hint=rule.hint,
