@@ -17,8 +17,12 @@ from pydantic import SecretStr
 from redis_peer import redis_server
 from server_support import Reply, Server, make_server, process_resources
 
+from dominus.errors import ServiceError
 from dominus.orchestrator.engines.redis.client import RedisEngine
 from dominus.orchestrator.handlers import refused_writes
+from dominus.orchestrator.http.app import Orchestrator
+from dominus.orchestrator.serving.assembly import open_process_resources, open_resources
+from dominus.orchestrator.settings import ServerSettings
 
 __all__ = ["make_server", "process_resources"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -178,13 +182,6 @@ async def test_a_redis_that_cannot_write_to_its_disk_is_read(
 # --- PostgreSQL
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    with mounted(tmp_path / "disk", "4m") as folder:
-        yield folder
-
-
 @contextlib.contextmanager
 def mounted(folder: Path, size: str) -> Iterator[Path]:
     folder.mkdir()
@@ -199,3 +196,104 @@ def mounted(folder: Path, size: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def on_small_disk(tmp_path: Path) -> AsyncIterator[tuple[Server, Path]]:
+    """An orchestrator whose embedded PostgreSQL lies on a file system of 160 MiB."""
+    with mounted(tmp_path / "disk", "160m") as disk:
+        process = await asyncio.to_thread(open_process_resources, settings_at(disk), "tests")
+        app = Orchestrator(lambda: open_resources(process))
+        await app.start()
+        yield Server(app, process.root_token), disk
+        await app.stop()
+        await asyncio.to_thread(process.close)
+
+
+@contextlib.contextmanager
+def no_space(disk: Path) -> Iterator[None]:
+    """Take all that is free for a block."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+async def run(server: Server, statement: str) -> None:
+    """Run a statement as users' statements run."""
+    async with server.resources.postgres.data.acquire() as connection:
+        await connection.execute(statement)
+
+
+def settings_at(disk: Path) -> ServerSettings:
+    return ServerSettings(home=disk / "home", is_durable=False, database_url=None, redis_url=None)
+
+
+async def insert(server: Server, base: str, number: int, size: int = 1) -> Reply:
+    row = {"data": {"id": number, "body": "x" * size}}
+    return await server("POST", f"{base}/insert", row, headers={"Idempotency-Key": f"row-{number}"})
+
+
+async def test_a_full_disk_refuses_writes_alone_until_there_is_space(
+    on_small_disk: tuple[Server, Path],
+) -> None:
+    server, disk = on_small_disk
+    await run(server, "CREATE TABLE public.pages (id bigint PRIMARY KEY, body text STORAGE PLAIN)")
+    base = "/api/scribe/data/public/pages"
+    assert (await insert(server, base, 0)).status == 200
+    assert await engine_health(server, "postgres") == {"status": "ok"}
+    with no_space(disk):
+        for number in range(1, 200):
+            refused = await insert(server, base, number, 5000)
+            if refused.status != 200:
+                break
+        assert (refused.status, refused.code) == (507, "disk_full")
+        assert refused.document["details"] == {"engine": "postgres", "sqlstate": "53100"}
+        assert "retry-after" not in refused.headers
+        assert await engine_health(server, "postgres") == {"status": "degraded", "error": "disk_full"}
+        found = await server("POST", f"{base}/query", {"filters": {"id": 0}})
+        assert found.data["total"] == 1
+    await becomes_healthy(server, "postgres")
+    # The repeat of what was refused is done, once.
+    for _ in range(2):
+        assert (await insert(server, base, number, 5000)).status == 200
+    counted = await server("POST", f"{base}/query", {"limit": 1})
+    assert counted.data["total"] == number + 1
+
+
+async def test_a_postgresql_that_ended_on_a_full_disk_is_back_when_there_is_space(
+    on_small_disk: tuple[Server, Path],
+) -> None:
+    server, disk = on_small_disk
+    # Changed in place, so that nothing grows but the log of changes, and its next file finds no space.
+    await run(server, "CREATE TABLE public.counts (id bigint PRIMARY KEY, n bigint) WITH (fillfactor = 10)")
+    await run(server, "INSERT INTO public.counts SELECT g, 0 FROM generate_series(1, 2000) AS g")
+    path = "/api/scribe/data/public/counts/update"
+    with no_space(disk):
+        for number in range(1000):
+            reply = await server("POST", path, {"data": {"n": number}, "all_rows": True})
+            if reply.status == 503:
+                break
+        assert (reply.status, reply.code) == (503, "database_unavailable")
+        async with asyncio.timeout(20):
+            while await engine_health(server, "postgres") != {"status": "failed", "error": "disk_full"}:
+                await asyncio.sleep(0.05)
+    await becomes_healthy(server, "postgres")
+    assert (await server("POST", path, {"data": {"n": 0}, "all_rows": True})).data == {"affected_rows": 2000}
+
+
+@pytest.mark.parametrize("free_pages", [300, 3000])
+async def test_a_first_start_on_a_full_disk_says_so(tmp_path: Path, free_pages: int) -> None:
+    with mounted(tmp_path / "disk", f"{free_pages * 4}k") as disk:
+        with pytest.raises(ServiceError, match="No space left on device") as caught:
+            await asyncio.to_thread(open_process_resources, settings_at(disk), "tests")
+        assert (caught.value.code, caught.value.status_code, caught.value.retryable) == (
+            "disk_full",
+            507,
+            False,
+        )
+        assert "make space" in (caught.value.hint or "")

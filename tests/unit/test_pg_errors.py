@@ -22,7 +22,7 @@ from dominus.orchestrator.engines.postgres.errors import from_postgres, is_stale
 
 def postgres_error(state: str, message: str = "said by PostgreSQL", **fields: str) -> Any:
     names = {"detail": "D", "column_name": "c", "constraint_name": "n", "table_name": "t", "context": "W"}
-    names["server_source_function"] = "R"
+    names |= {"server_source_function": "R", "server_source_filename": "F"}
     raw = {"S": "ERROR", "C": state, "M": message, **{names[name]: text for name, text in fields.items()}}
     return asyncpg.PostgresError.new(raw)
 
@@ -111,6 +111,12 @@ def test_no_state_that_a_function_raises_looks_like_an_outage(state: str):
     error = from_postgres(postgres_error(state, "own words", server_source_function="exec_stmt_raise"))
     assert (type(error), error.code, error.status_code) == (ValidationError, "raised_by_trigger", 400)
     assert (error.message, error.details) == ("own words", {"sqlstate": state})
+
+
+def test_full_shared_memory_is_no_full_disk():
+    said = "could not resize shared memory segment: No space left on device"
+    error = from_postgres(postgres_error("53100", said, server_source_filename="dsm_impl.c"))
+    assert (error.code, error.status_code) == ("database_unavailable", 503)
 
 
 def test_a_function_that_asks_for_another_try_gets_it():

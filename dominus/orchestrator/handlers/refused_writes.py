@@ -44,6 +44,11 @@ class RefusedWrites:
             engine = self._engines[name]
             engine.seen, engine.seen_until = error.code, self._now() + SEEN_SECONDS
 
+    def seen(self, name: str) -> str | None:
+        """Return the code with which an engine refused a caller lately."""
+        engine = self._engines[name]
+        return engine.seen if self._now() < engine.seen_until else None
+
     async def code(self, name: str, write: Callable[[], Awaitable[object]]) -> str | None:
         """Return the code with which an engine refuses writes, None while it takes them.
 
@@ -59,9 +64,7 @@ class RefusedWrites:
             except BaseException:
                 engine.tried_until = 0.0
                 raise
-        if engine.tried is not None:
-            return engine.tried
-        return engine.seen if self._now() < engine.seen_until else None
+        return engine.tried or self.seen(name)
 
 
 async def _refusal(write: Callable[[], Awaitable[object]]) -> str | None:

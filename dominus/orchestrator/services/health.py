@@ -45,6 +45,8 @@ async def _probe(name: str, resources: Resources) -> contract.EngineHealth:
     except Exception as error:  # noqa: BLE001 - whatever an engine fails with is the answer
         # The route is open to anyone, and an error's text may name hosts and users: only its class is told.
         kind = "timeout" if isinstance(error, TimeoutError) else type(error).__name__
+        # PostgreSQL may end itself when its disk is full.
+        kind = resources.refused_writes.seen(name) or kind
         _logger.warning("engine %s does not answer: %s", name, kind)
         return {"status": "failed", "error": kind}
     if refused is not None:

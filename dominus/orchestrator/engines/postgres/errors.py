@@ -157,6 +157,9 @@ def is_raised(error: BaseException) -> bool:
 
 def _rule(error: BaseException, state: str) -> _Rule:
     rule = _BY_STATE.get(state) or _BY_CLASS.get(state[:2]) or _BROKEN
+    if rule is _FULL and attribute(error, "server_source_filename") == "dsm_impl.c":
+        # It is shared memory that has no space, which no write needs: a query in parallel does.
+        return _DOWN
     # A function cannot feign an outage. That it asks for another try is taken at its word.
     if is_raised(error) and rule is not _CONFLICT and (rule.status or 0) >= 500:
         return _RAISED
