@@ -84,7 +84,7 @@ def test_a_state_becomes_its_error(state: str, kind: type[DominusError], status:
     [
         ("40001", "transaction_conflict", None),
         ("40P01", "transaction_conflict", None),
-        ("55P03", "lock_timeout", None),
+        ("55P03", "lock_timeout", 1.0),
         ("57014", "statement_timeout", None),
         ("53100", "disk_full", None),
         ("55006", "wrong_state", None),
@@ -92,7 +92,7 @@ def test_a_state_becomes_its_error(state: str, kind: type[DominusError], status:
         ("XX000", "database_error", 1.0),
     ],
 )
-def test_only_a_failing_server_asks_for_a_pause(state: str, code: str, retry_after: float | None):
+def test_a_pause_is_asked_for_where_another_try_at_once_would_not_help(state: str, code: str, retry_after: float | None):
     error = from_postgres(postgres_error(state))
     assert (error.code, error.retry_after) == (code, retry_after)
 

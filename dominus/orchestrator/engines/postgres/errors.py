@@ -62,6 +62,8 @@ _LOCKED = _Rule(
     "lock_timeout",
     503,
     hint="find the long transaction with pg_stat_activity, or set DOMINUS_LOCK_TIMEOUT",
+    # Who tries again by itself must not be back in the line at once.
+    retry_after=1.0,
 )
 _MESSAGES: Mapping[_Rule, str] = {
     _DOWN: "the database is not available",
