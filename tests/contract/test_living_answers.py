@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from server_support import JSON, LINES, Reply, Server, make_server, process_resources, server
 
+from dominus import Dominus, DominusError, ServiceError, ValidationError
+from dominus.orchestrator.serving.in_process import EmbeddedTransport
+
 __all__ = ["make_server", "process_resources", "server"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -161,3 +164,41 @@ async def test_a_mistake_in_a_function_is_its_authors(server: Server, body: str)
     )
     reply = await server("POST", f"/api/scribe/data/public/{name}/delete", {"all_rows": True})
     assert told(reply) == (400, "raised_by_trigger", None)
+
+
+# --- through the client
+
+
+def client_of(server: Server) -> Dominus:
+    return Dominus(url="http://dominus.test", token=server.psk, transport=EmbeddedTransport(server.app))
+
+
+async def test_the_client_repeats_a_conflict_and_stores_the_row_once(make_server: MakeServer) -> None:
+    server = await make_server()
+    await run(
+        server,
+        "CREATE SEQUENCE public.tries",
+        "CREATE TABLE public.again (n bigint)",
+        "CREATE FUNCTION public.again_asks() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF nextval('public.tries') < 3 THEN RAISE 'again' USING ERRCODE = '40001'; END IF; RETURN NEW; END $$",
+        "CREATE TRIGGER t BEFORE INSERT ON public.again FOR EACH ROW EXECUTE FUNCTION public.again_asks()",
+    )
+    async with client_of(server) as client:
+        await client.db.insert("again", {"n": 1})
+        assert (await client.db.query("again"))["rows"] == [{"n": 1}]
+        assert client.stats()["retries"] == 2
+
+
+@pytest.mark.parametrize(("state", "kind"), [("53100", ValidationError), ("40001", ServiceError)])
+async def test_a_trigger_that_always_raises_closes_no_table_to_others(
+    make_server: MakeServer, state: str, kind: type[DominusError]
+) -> None:
+    server = await make_server()
+    await make_raising(server, f"always_{state}", state)
+    await run(server, f"CREATE TABLE public.healthy_{state} (n bigint)")
+    async with client_of(server) as client:
+        for n in range(10):
+            with pytest.raises(kind):
+                await client.db.insert(f"always_{state}", {"n": n})
+        assert (await client.db.query(f"healthy_{state}"))["rows"] == []
+        assert set(client.stats()["breakers"].values()) == {"closed"}

@@ -92,7 +92,9 @@ def test_a_state_becomes_its_error(state: str, kind: type[DominusError], status:
         ("XX000", "database_error", 1.0),
     ],
 )
-def test_a_pause_is_asked_for_where_another_try_at_once_would_not_help(state: str, code: str, retry_after: float | None):
+def test_a_pause_is_asked_for_where_another_try_at_once_would_not_help(
+    state: str, code: str, retry_after: float | None
+):
     error = from_postgres(postgres_error(state))
     assert (error.code, error.retry_after) == (code, retry_after)
 
