@@ -12,7 +12,7 @@ from dominus.contract.request import Empty
 
 
 class EngineHealth(TypedDict):
-    """`status` is `ok`, `failed`, or `degraded`: it reads and takes no writes, `error` is `disk_full` or `redis_full`."""
+    """`status` is `ok`, `failed`, or `degraded`: it reads, and takes no writes (`disk_full` or `redis_full`)."""
 
     status: str
     latency_ms: NotRequired[float]
