@@ -276,6 +276,10 @@ def judge_answer(response: httpx.Response, took_ms: float, now: float) -> list[F
 def _engines(health: dict[str, Any]) -> list[Finding]:
     findings: list[Finding] = []
     for name, facts in health.get("engines", {}).items():
+        if facts.get("status") == "degraded":
+            text = f"answers, and takes no writes ({facts.get('error', 'no reason given')})"
+            findings.append(Finding(Verdict.WRONG, name, text, "make space: docs/operations.md"))
+            continue
         if facts.get("status") != "ok":
             text = f"does not answer ({facts.get('error', 'no reason given')})"
             findings.append(

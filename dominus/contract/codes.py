@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["ALIVE", "CACHED", "COMMON", "FILTERED", "KEYED", "SHAPED", "STORED", "TABLE"]
+__all__ = ["ALIVE", "CACHED", "COMMON", "FILLING", "FILTERED", "KEYED", "SHAPED", "STORED", "TABLE"]
 
 COMMON = (
     "validation",
@@ -23,13 +23,23 @@ COMMON = (
     "authorization",
     "rate_limited",
     "deadline",
+    "disk_full",
     "internal",
 )
 """What any operation may answer. With 503, and worth another try: `database_unavailable`, `redis_unavailable` ..."""
 KEYED = ("idempotency_key_reused",)
 """Every write, but only if the caller sends its own keys."""
-TABLE = ("unknown_schema", "unknown_table", "insufficient_privilege", "statement_timeout")
-"""What names a table."""
+TABLE = (
+    "unknown_schema",
+    "unknown_table",
+    "insufficient_privilege",
+    "statement_timeout",
+    "lock_timeout",
+    "transaction_conflict",
+    "raised_by_trigger",
+    "wrong_state",
+)
+"""What names a table: its view, its policies and its triggers may call functions."""
 FILTERED = ("unknown_column", "invalid_filter", "invalid_value", "invalid_text")
 """What chooses rows."""
 STORED = (
@@ -42,7 +52,6 @@ STORED = (
     "foreign_key_violation",
     "exclusion_violation",
     "generated_column",
-    "raised_by_trigger",
     "too_large",
 )
 """What stores rows: the constraints of their table."""
@@ -54,13 +63,18 @@ SHAPED = (
     "unknown_type",
     "unknown_schema",
     "insufficient_privilege",
+    "lock_timeout",
+    "wrong_state",
 )
 """What changes the shape of a table."""
 CACHED = ("wrong_type",)
 """What reads or writes an entry of one kind."""
+FILLING = ("redis_full",)
+"""What needs more memory of Redis."""
 ALIVE: Mapping[str, bool] = {
     "statement_timeout": False,
     "lock_timeout": False,
+    "database_busy": True,
     "transaction_conflict": True,
     "disk_full": False,
     "redis_full": False,

@@ -12,7 +12,7 @@ from dominus.contract.request import Empty
 
 
 class EngineHealth(TypedDict):
-    """`status` is `ok` or `failed`."""
+    """`status` is `ok`, `failed`, or `degraded`: it reads, and takes no writes (`disk_full` or `redis_full`)."""
 
     status: str
     latency_ms: NotRequired[float]
@@ -20,7 +20,7 @@ class EngineHealth(TypedDict):
 
 
 class Health(TypedDict):
-    """`status` is `ok`, or `degraded` when some engine failed; when all did, the answer is a 503."""
+    """`status` is `ok`, or `degraded` when some engine is not; when all failed, the answer is a 503."""
 
     status: str
     version: NotRequired[str]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, NotRequired
 from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
-from dominus.contract.codes import CACHED
+from dominus.contract.codes import CACHED, FILLING
 from dominus.contract.operation import Service
 from dominus.contract.request import Example, Omit, Request, plain_text
 
@@ -239,7 +239,7 @@ class LockRelease(Entry):
 
 
 redis = Service("redis", "/api/whisperer")
-SET = redis.write("set", SetRequest, Stored, "Store a JSON value.", errors=("value_too_large",))
+SET = redis.write("set", SetRequest, Stored, "Store a JSON value.", errors=(*FILLING, "value_too_large"))
 GET = redis.read("get", GetRequest, Found, "Read a value.", errors=CACHED)
 DELETE = redis.write("delete", DeleteRequest, Deleted, "Delete an entry.")
 GETDEL = redis.write("getdel", Entry, Found, "Read a value and delete it.", errors=CACHED)
@@ -253,17 +253,21 @@ MGET = redis.read(
     errors=(*CACHED, "answer_too_large"),
 )
 SETNX = redis.write(
-    "setnx", SetnxRequest, Acquired, "Store a value where nothing is.", errors=(*CACHED, "value_too_large")
+    "setnx",
+    SetnxRequest,
+    Acquired,
+    "Store a value where nothing is.",
+    errors=(*CACHED, *FILLING, "value_too_large"),
 )
 INCR = redis.write(
     "incr",
     IncrRequest,
     Counter,
     "Add to a counter.",
-    errors=(*CACHED, "not_an_integer", "out_of_range"),
+    errors=(*CACHED, *FILLING, "not_an_integer", "out_of_range"),
 )
 HSET = redis.write(
-    "hset", HsetRequest, FieldSet, "Set a field of a hash.", errors=(*CACHED, "value_too_large")
+    "hset", HsetRequest, FieldSet, "Set a field of a hash.", errors=(*CACHED, *FILLING, "value_too_large")
 )
 HGET = redis.read("hget", FieldRequest, Found, "Read a field of a hash.", errors=CACHED)
 HGETALL = redis.read(
@@ -274,7 +278,7 @@ EXPIRE = redis.write("expire", ExpireRequest, Expiring, "Give an entry a new lif
 TTL = redis.read("ttl", Entry, TimeToLive, "How long an entry still lives.")
 EXISTS = redis.read("exists", Entry, Exists, "Whether there is such an entry.")
 ACQUIRE_LOCK = redis.write(
-    "acquire_lock", LockRequest, LockGrant, "Take a lock for an owner.", path="lock/acquire"
+    "acquire_lock", LockRequest, LockGrant, "Take a lock for an owner.", path="lock/acquire", errors=FILLING
 )
 RENEW_LOCK = redis.write(
     "renew_lock", LockRequest, LockHeld, "Keep a lock, if it is still the owner's.", path="lock/renew"

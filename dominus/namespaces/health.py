@@ -19,7 +19,8 @@ class Health(Namespace):
             timeout: seconds for the whole call; the client's without it.
 
         Returns:
-            `{"status": "ok" | "degraded", "version", "engines": {name: {"status", "latency_ms"}}}`
+            `{"status": "ok" | "degraded", "version", "engines": {name: {"status", "latency_ms"}}}`; an engine that is
+            not `ok` has an `error`, such as `disk_full`
 
         Raises:
             ServiceError: no engine answers.

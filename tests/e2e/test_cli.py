@@ -629,6 +629,10 @@ def test_doctor_judges_engines_and_clock() -> None:
     wrong = [(f.subject, f.verdict is Verdict.WRONG) for f in judge_answer(answer, 1.0, at_that_time + 3600)]
     assert wrong == [("server", False), ("postgres", True), ("clock", True)]
     assert judge_answer(answer, 1.0, at_that_time + 1)[-1].verdict is Verdict.OK
+    full = {"status": "degraded", "latency_ms": 0.4, "error": "disk_full"}
+    answer = httpx.Response(200, json={"status": "degraded", "engines": {"postgres": full}})
+    finding = judge_answer(answer, 1.0, at_that_time)[1]
+    assert (finding.verdict, finding.text) == (Verdict.WRONG, "answers, and takes no writes (disk_full)")
 
 
 def test_the_version_is_shown() -> None:

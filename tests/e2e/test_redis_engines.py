@@ -28,6 +28,7 @@ from dominus.orchestrator.engines.redis import client as redis_engine
 from dominus.orchestrator.engines.redis import embedded
 from dominus.orchestrator.engines.redis.client import RedisEngine
 from dominus.orchestrator.handlers.context import Context, Idempotency
+from dominus.orchestrator.handlers.refused_writes import RefusedWrites
 from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.identity.principal import Principal
 from dominus.orchestrator.services import handlers_by_operation, health
@@ -115,6 +116,7 @@ class _EnginesStub:
     redis: Any
     postgres: Any = None
     settings: ServerSettings = field(default_factory=ServerSettings)
+    refused_writes: RefusedWrites = field(default_factory=RefusedWrites)
 
 
 async def call(
@@ -413,14 +415,16 @@ class _Pool:
     """What health asks of PostgreSQL."""
 
     def __init__(self, failure: Exception | None = None, *, is_stuck: bool = False) -> None:
-        self.system, self._failure, self._is_stuck = self, failure, is_stuck
+        self._failure, self._is_stuck = failure, is_stuck
 
-    async def fetchval(self, _query: str) -> int:
+    async def check(self) -> None:
         if self._failure is not None:
             raise self._failure
         if self._is_stuck:
             await asyncio.Event().wait()
-        return 1
+
+    async def check_writes(self) -> None:
+        """Take them."""
 
 
 async def _health(operation: Operation[Any, Any], pool: _Pool, engine: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from dominus.contract.codes import ALIVE
 from dominus.errors import (
     AuthorizationError,
     ConflictError,
@@ -21,6 +22,7 @@ from dominus.orchestrator.engines.postgres.errors import from_postgres, is_stale
 
 def postgres_error(state: str, message: str = "said by PostgreSQL", **fields: str) -> Any:
     names = {"detail": "D", "column_name": "c", "constraint_name": "n", "table_name": "t", "context": "W"}
+    names |= {"server_source_function": "R", "server_source_filename": "F"}
     raw = {"S": "ERROR", "C": state, "M": message, **{names[name]: text for name, text in fields.items()}}
     return asyncpg.PostgresError.new(raw)
 
@@ -56,7 +58,16 @@ def postgres_error(state: str, message: str = "said by PostgreSQL", **fields: st
         ("40P01", ServiceError, 503),
         ("55P03", ServiceError, 503),
         ("25006", ServiceError, 503),
+        ("53100", ServiceError, 507),
+        ("53200", ServiceError, 503),
+        ("53400", ValidationError, 400),
+        ("55006", ConflictError, 409),
         ("P0001", ValidationError, 400),
+        ("20000", ValidationError, 400),
+        ("2D000", ValidationError, 400),
+        ("2F005", ValidationError, 400),
+        ("38000", ValidationError, 400),
+        ("39P01", ValidationError, 400),
         ("XX000", ServiceError, 500),
         ("F0000", ServiceError, 500),
     ],
@@ -65,7 +76,54 @@ def test_a_state_becomes_its_error(state: str, kind: type[DominusError], status:
     error = from_postgres(postgres_error(state))
     assert type(error) is kind
     assert error.status_code == status
-    assert error.retryable is (status >= 500)
+    assert error.retryable is (status in {500, 503, 504})
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "retry_after"),
+    [
+        ("40001", "transaction_conflict", None),
+        ("40P01", "transaction_conflict", None),
+        ("55P03", "lock_timeout", 1.0),
+        ("57014", "statement_timeout", None),
+        ("53100", "disk_full", None),
+        ("55006", "wrong_state", None),
+        ("53200", "database_unavailable", 1.0),
+        ("XX000", "database_error", 1.0),
+    ],
+)
+def test_a_pause_is_asked_for_where_another_try_at_once_would_not_help(
+    state: str, code: str, retry_after: float | None
+):
+    error = from_postgres(postgres_error(state))
+    assert (error.code, error.retry_after) == (code, retry_after)
+
+
+@pytest.mark.parametrize(
+    "code", sorted({"transaction_conflict", "lock_timeout", "disk_full", "statement_timeout"})
+)
+def test_what_a_living_database_answers_is_on_the_list_of_such_codes(code: str):
+    assert code in ALIVE
+
+
+@pytest.mark.parametrize(
+    "state", ["53100", "53300", "57014", "57P01", "XX000", "08006", "58030", "25006", "MY001"]
+)
+def test_no_state_that_a_function_raises_looks_like_an_outage(state: str):
+    error = from_postgres(postgres_error(state, "own words", server_source_function="exec_stmt_raise"))
+    assert (type(error), error.code, error.status_code) == (ValidationError, "raised_by_trigger", 400)
+    assert (error.message, error.details) == ("own words", {"sqlstate": state})
+
+
+def test_full_shared_memory_is_no_full_disk():
+    said = "could not resize shared memory segment: No space left on device"
+    error = from_postgres(postgres_error("53100", said, server_source_filename="dsm_impl.c"))
+    assert (error.code, error.status_code) == ("database_unavailable", 503)
+
+
+def test_a_function_that_asks_for_another_try_gets_it():
+    error = from_postgres(postgres_error("40001", "own words", server_source_function="exec_stmt_raise"))
+    assert (error.code, error.message, error.retryable) == ("transaction_conflict", "own words", True)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dominus.orchestrator.engines.postgres.fair_share import FairShare
+from dominus.orchestrator.handlers.refused_writes import RefusedWrites
 from dominus.orchestrator.sql.catalog import Catalog
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Resources:
     psks: Psks
     gateway: RunningGateway | None = None
     """None: this server runs no gateway."""
+    refused_writes: RefusedWrites = field(default_factory=RefusedWrites)
+    """Which engines are full."""
     catalog: Catalog = field(init=False)
     """The tables of users, as they are known."""
     data_share: FairShare = field(init=False)

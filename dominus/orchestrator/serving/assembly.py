@@ -11,6 +11,7 @@ import base64
 import contextlib
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from dominus.orchestrator.engines.postgres.pools import Postgres
 from dominus.orchestrator.engines.redis.client import RedisEngine
 from dominus.orchestrator.gateway.listener import ListenerFactory, local_listener
 from dominus.orchestrator.gateway.running import RunningGateway
+from dominus.orchestrator.handlers.refused_writes import RefusedWrites
 from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.home import HomeLock, hold, open_home, read_or_create_secret
 from dominus.orchestrator.identity.psks import Psks
@@ -151,10 +153,13 @@ class OpenResources:
     async def _open(self, stack: contextlib.AsyncExitStack) -> Resources:
         settings = self._process.settings
         vault = Vault(self._process.master_keys)
+        refused_writes = RefusedWrites()
         postgres = await Postgres.open(self._process.dsn, settings, vault)
         stack.push_async_callback(postgres.aclose)
         if self._process.postgres is not None:
-            watch = asyncio.create_task(_keep_running(self._process.postgres), name="dominus-postgres")
+            watch = asyncio.create_task(
+                _keep_running(self._process.postgres, refused_writes.note), name="dominus-postgres"
+            )
             stack.push_async_callback(end_task, watch)
         server_key = str(self._process.home or "default")
         redis = await RedisEngine.open(_given(settings.redis_url), server_key=server_key)
@@ -164,7 +169,13 @@ class OpenResources:
         psks = Psks(postgres.system, root_token=self._process.root_token)
         await tokens.start()
         resources = Resources(
-            settings=settings, postgres=postgres, redis=redis, vault=vault, tokens=tokens, psks=psks
+            settings=settings,
+            postgres=postgres,
+            redis=redis,
+            vault=vault,
+            tokens=tokens,
+            psks=psks,
+            refused_writes=refused_writes,
         )
         if self._process.gateway is not None:
             of_sessions = redis.of_sessions()
@@ -191,7 +202,7 @@ def open_resources(process: ProcessResources) -> OpenResources:
     return OpenResources(process)
 
 
-async def _keep_running(server: EmbeddedPostgres) -> None:
+async def _keep_running(server: EmbeddedPostgres, note: Callable[[DominusError], None]) -> None:
     """Start the embedded PostgreSQL again when it ended by itself; the pools find it where it was."""
     while True:
         await asyncio.sleep(WATCH_SECONDS)
@@ -202,6 +213,10 @@ async def _keep_running(server: EmbeddedPostgres) -> None:
             await asyncio.to_thread(server.start)
         except DominusError as error:
             _log.error("it does not start: %s", error)
+            note(error)
+        except OSError as error:
+            # A home without space or rights may have both again.
+            _log.error("it does not start: %s", error.strerror)
 
 
 def _given(value: object) -> str | None:

@@ -14,7 +14,7 @@ import asyncpg
 from pydantic_core import from_json
 
 from dominus.errors import DominusError
-from dominus.orchestrator.engines.postgres.errors import attribute, from_postgres, sqlstate
+from dominus.orchestrator.engines.postgres.errors import attribute, from_postgres, is_raised, sqlstate
 from dominus.orchestrator.engines.postgres.typing import Connection
 from dominus.orchestrator.sql.blame import find_blame, read_row
 from dominus.orchestrator.sql.statements import record_definition
@@ -41,7 +41,7 @@ async def refused(connection: Connection, table: Table, move: Move, error: BaseE
     Raises:
         Exception: one of FAILURES, when the connection is lost meanwhile.
     """
-    if (sqlstate(error) or "")[:2] not in _ABOUT_ROWS:
+    if not _is_about_rows(error):
         return from_postgres(error)
     await connection.execute(f"ROLLBACK TO {SAVEPOINT}")
     if _refers_to_own_table(error, table):
@@ -55,6 +55,10 @@ async def refused(connection: Connection, table: Table, move: Move, error: BaseE
     row: dict[str, Any] = from_json(document) if document else {}
     blame = await find_blame(connection, table, read_row(table, row), found)
     return from_postgres(blame.error, columns=blame.columns, line=line)
+
+
+def _is_about_rows(error: BaseException) -> bool:
+    return (sqlstate(error) or "")[:2] in _ABOUT_ROWS or is_raised(error)
 
 
 def _tid(place: int) -> str:
@@ -72,7 +76,7 @@ async def _first_refused(connection: Connection, move: Move) -> tuple[str | None
             async with connection.transaction():
                 await connection.execute(move(condition))
         except asyncpg.PostgresError as error:
-            if (sqlstate(error) or "")[:2] not in _ABOUT_ROWS:
+            if not _is_about_rows(error):
                 raise
             found = error
             if middle - low == 1:

@@ -40,6 +40,8 @@ from dominus.orchestrator.engines.postgres.cluster import (
 from dominus.orchestrator.engines.postgres.process import (
     GuardedProcess,
     cluster_name,
+    complaint,
+    failed_start,
     postmaster_of,
     run_program,
 )
@@ -225,9 +227,8 @@ class EmbeddedPostgres:
                 time.sleep(0.1)
                 continue
             reason = f"it was not ready after {self._start_timeout:g} s" if was_running else said
-            raise ServiceError(
+            raise failed_start(
                 f"the embedded PostgreSQL did not start: {reason}",
-                retryable=False,
                 hint=f"{log} says more" + (f"; {ROOT_HINT}" if os.geteuid() == 0 else ""),
             )
 
@@ -368,6 +369,4 @@ def _complaint(log: Path, seen: int) -> str:
     """Return what the server said last, from byte `seen` of its log."""
     with log.open("rb") as file:
         file.seek(seen)
-        lines = file.read(LOG_LIMIT).decode(errors="replace").splitlines()
-    severe = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
-    return (severe or lines or ["it said nothing"])[-1]
+        return complaint(file.read(LOG_LIMIT).decode(errors="replace"))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from dominus.errors import (
+    RETRYABLE_STATUSES,
     AuthorizationError,
     ConflictError,
     DominusError,
@@ -22,7 +23,7 @@ from dominus.errors import (
     ValidationError,
 )
 
-__all__ = ["FAILURES", "attribute", "copy_line", "from_postgres", "is_stale_catalog", "sqlstate"]
+__all__ = ["FAILURES", "attribute", "copy_line", "from_postgres", "is_raised", "is_stale_catalog", "sqlstate"]
 
 FAILURES: tuple[type[Exception], ...] = (
     asyncpg.PostgresError,
@@ -40,18 +41,38 @@ class _Rule:
     code: str
     status: int | None = None
     hint: str | None = None
+    retry_after: float | None = None
 
 
-_DOWN = _Rule(ServiceError, "database_unavailable", 503)
-_BUSY = _Rule(ServiceError, "database_busy", 503)
-_BROKEN = _Rule(ServiceError, "database_error", 500)
+_DOWN = _Rule(ServiceError, "database_unavailable", 503, retry_after=1.0)
+_BROKEN = _Rule(ServiceError, "database_error", 500, retry_after=1.0)
+_RAISED = _Rule(ValidationError, "raised_by_trigger")
+# The other transaction is over: the next try need not wait.
+_CONFLICT = _Rule(ServiceError, "transaction_conflict", 503)
+# Not 503: proxies and older clients take that for a server that starts, and ask again and again.
+_FULL = _Rule(
+    ServiceError,
+    "disk_full",
+    507,
+    hint="make space: reads go on, and writes do as soon as there is some",
+)
 _NO_TEXT = _Rule(ValidationError, "invalid_text")
 _LOCKED = _Rule(
     ServiceError,
     "lock_timeout",
     503,
     hint="find the long transaction with pg_stat_activity, or set DOMINUS_LOCK_TIMEOUT",
+    # Who tries again by itself must not be back in the line at once.
+    retry_after=1.0,
 )
+_MESSAGES: Mapping[_Rule, str] = {
+    _DOWN: "the database is not available",
+    _BROKEN: "the database failed",
+    _CONFLICT: "the transaction ran into another one and was rolled back",
+    _FULL: "the disk of the database is full",
+    _LOCKED: "another transaction held a lock on the table or row for too long",
+}
+"""Where PostgreSQL's own message is about the server itself, and for the log alone."""
 
 _BY_STATE: Mapping[str, _Rule] = {
     "0A000": _Rule(ValidationError, "not_supported"),
@@ -64,13 +85,14 @@ _BY_STATE: Mapping[str, _Rule] = {
     "23505": _Rule(ConflictError, "unique_violation"),
     "23514": _Rule(ValidationError, "check_violation"),
     "23P01": _Rule(ConflictError, "exclusion_violation"),
+    "25001": _RAISED,
     "25006": _Rule(ServiceError, "database_read_only", 503),
     "2BP01": _Rule(
         ConflictError, "dependent_objects", hint="other tables or views stand on it: drop those first"
     ),
     "3F000": _Rule(NotFoundError, "unknown_schema"),
-    "40001": _BUSY,
-    "40P01": _BUSY,
+    "40001": _CONFLICT,
+    "40P01": _CONFLICT,
     "42501": _Rule(AuthorizationError, "insufficient_privilege"),
     "42701": _Rule(ConflictError, "column_exists"),
     "42703": _Rule(ValidationError, "unknown_column"),
@@ -85,20 +107,28 @@ _BY_STATE: Mapping[str, _Rule] = {
     "42P10": _Rule(
         ValidationError, "no_unique_index", hint="name the columns of a primary key or unique constraint"
     ),
+    "53100": _FULL,
+    "53400": _Rule(ValidationError, "too_large"),
     "54000": _Rule(ValidationError, "too_large"),
     "54011": _Rule(ValidationError, "too_many_columns"),
-    "55006": _BUSY,
     "55P03": _LOCKED,
-    "57014": _Rule(DominusTimeoutError, "statement_timeout", hint="narrow the filters, or add an index"),
-    "P0001": _Rule(ValidationError, "raised_by_trigger"),
+    "57014": _Rule(DominusTimeoutError, "statement_timeout", 504, hint="narrow the filters, or add an index"),
 }
 _BY_CLASS: Mapping[str, _Rule] = {
     "08": _DOWN,
+    "09": _RAISED,
+    "20": _RAISED,
     "21": _Rule(ValidationError, "cardinality"),
     "22": _Rule(ValidationError, "invalid_value"),
     "23": _Rule(ConflictError, "constraint_violation"),
+    "24": _RAISED,
     "26": _DOWN,
-    "40": _BUSY,
+    "27": _RAISED,
+    "2D": _RAISED,
+    "2F": _RAISED,
+    "38": _RAISED,
+    "39": _RAISED,
+    "40": _CONFLICT,
     "42": _Rule(ValidationError, "invalid_statement"),
     "44": _Rule(ValidationError, "check_violation"),
     "53": _DOWN,
@@ -106,10 +136,8 @@ _BY_CLASS: Mapping[str, _Rule] = {
     "55": _Rule(ConflictError, "wrong_state"),
     "57": _DOWN,
     "58": _DOWN,
-    "P0": _Rule(ValidationError, "raised_by_trigger"),
+    "P0": _RAISED,
 }
-# A message about the server itself is for the log, not for the caller.
-_SECRETIVE = frozenset({_DOWN, _BUSY, _BROKEN, _LOCKED})
 _STALE = frozenset({"42703", "42P01", "42883", "42804", "3F000"})
 
 
@@ -122,6 +150,22 @@ def sqlstate(error: BaseException) -> str | None:
 def is_stale_catalog(error: BaseException) -> bool:
     """Return whether the error is what a statement gets that was built for a table as it was."""
     return sqlstate(error) in _STALE
+
+
+def is_raised(error: BaseException) -> bool:
+    """Return whether RAISE of PL/pgSQL made it: its SQLSTATE is what a user's function chose, not what happened."""
+    return attribute(error, "server_source_function") == "exec_stmt_raise"
+
+
+def _rule(error: BaseException, state: str) -> _Rule:
+    rule = _BY_STATE.get(state) or _BY_CLASS.get(state[:2]) or _BROKEN
+    if rule is _FULL and attribute(error, "server_source_filename") == "dsm_impl.c":
+        # It is shared memory that has no space, which no write needs: a query in parallel does.
+        return _DOWN
+    # A function cannot feign an outage. That it asks for another try is taken at its word.
+    if is_raised(error) and rule is not _CONFLICT and (rule.status or 0) >= 500:
+        return _RAISED
+    return rule
 
 
 def from_postgres(
@@ -139,13 +183,13 @@ def from_postgres(
     state = sqlstate(error)
     if state is None:
         return _without_state(error)
-    rule = _BY_STATE.get(state) or _BY_CLASS.get(state[:2]) or _BROKEN
+    rule = _rule(error, state)
     message = attribute(error, "message") or "the database refused the statement"
     if isinstance(error, asyncpg.DataError) and attribute(error, "message") is None:
         # asyncpg's own: a value that it cannot encode.
         rule, message = _NO_TEXT, "a text is not valid Unicode"
-    if rule in _SECRETIVE:
-        return _refused(rule, state)
+    if rule in _MESSAGES:
+        return _withheld(rule, state, message if is_raised(error) else _MESSAGES[rule])
     columns = columns or _key_columns(attribute(error, "detail"))
     column = attribute(error, "column_name") or (columns[0] if len(columns) == 1 else None)
     line = copy_line(error) if line is None else line
@@ -170,18 +214,14 @@ def _located(message: str, column: str | None, line: int | None) -> str:
     return f"{', '.join(places)}: {message}" if places else message
 
 
-def _refused(rule: _Rule, state: str) -> DominusError:
-    said = {
-        _DOWN: "the database is not available",
-        _BUSY: "the database could not do this now, because of what others do at the same time",
-        _LOCKED: "another transaction held a lock on the table or row for too long",
-    }.get(rule, "the database failed")
+def _withheld(rule: _Rule, state: str, message: str) -> DominusError:
     return rule.kind(
-        said,
+        message,
         code=rule.code,
         status_code=rule.status,
-        details={"sqlstate": state},
-        retry_after=1.0,
+        details={"engine": "postgres", "sqlstate": state} if rule is _FULL else {"sqlstate": state},
+        retryable=rule.status in RETRYABLE_STATUSES,
+        retry_after=rule.retry_after,
         hint=rule.hint,
     )
 

@@ -21,6 +21,7 @@ from dominus.orchestrator.engines.postgres.data_login import (
     derive_login,
 )
 from dominus.orchestrator.engines.postgres.direct_pool import DirectPool
+from dominus.orchestrator.engines.postgres.errors import from_postgres
 from dominus.orchestrator.engines.postgres.listen import Callback, Listener
 from dominus.orchestrator.engines.postgres.migrate import migrate
 from dominus.orchestrator.engines.postgres.typing import Connection, Pool
@@ -51,6 +52,12 @@ SELECT pg_catalog.pg_advisory_unlock_all();
 SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql
 """
 _IS_CLEAN = "SELECT 0"
+# More than fits into the memory that it may use goes to a temporary file: nothing is left of it, no row and no log.
+_SPILL = """
+SET LOCAL work_mem = '64kB';
+SET LOCAL temp_tablespaces = '';
+SELECT count(*) FROM generate_series(1, 20000)
+"""
 
 
 class Postgres:
@@ -101,6 +108,18 @@ class Postgres:
     async def check(self) -> None:
         """Ask the database for an answer."""
         await self.system.fetchval("SELECT 1")
+
+    async def check_writes(self) -> None:
+        """Write a temporary file of about 300 KB.
+
+        Raises:
+            DominusError: PostgreSQL refuses it, or does not answer; `disk_full` when there is no space for it.
+        """
+        try:
+            async with self.system.acquire() as connection, connection.transaction():
+                await connection.execute(_SPILL)
+        except _FAILURES as error:
+            raise from_postgres(error) from error
 
     async def connect(self, database: str) -> Connection:
         """Return a connection of the owner to another database of the server.

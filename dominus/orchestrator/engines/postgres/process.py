@@ -15,7 +15,7 @@ from dominus.errors import ServiceError
 from dominus.orchestrator.engines.postgres.account import ENVIRONMENT, ROOT_HINT, Account
 from dominus.orchestrator.home import in_forked_child
 
-__all__ = ["GuardedProcess", "cluster_name", "postmaster_of", "run_program"]
+__all__ = ["GuardedProcess", "cluster_name", "complaint", "failed_start", "postmaster_of", "run_program"]
 
 logger = logging.getLogger("dominus.postgres")
 
@@ -34,6 +34,9 @@ status=$?
 kill "$helper" 2>/dev/null
 exit "$status"
 """
+
+_SEVERE = ("FATAL:", "PANIC:", "error:")
+_NO_SPACE = "No space left on device"
 
 
 def run_program(account: Account, argv: Sequence[str], *, stdin: str = "", timeout: float = 120.0) -> None:
@@ -57,10 +60,29 @@ def run_program(account: Account, argv: Sequence[str], *, stdin: str = "", timeo
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ServiceError(f"{name} did not run: {error}", retryable=False) from error
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        raise ServiceError(
-            f"{name} failed: {said[-1]}", retryable=False, hint=ROOT_HINT if account.prefix else None
+        reason = complaint(done.stderr.decode(errors="replace"))
+        raise failed_start(f"{name} failed: {reason}", hint=ROOT_HINT if account.prefix else None)
+
+
+def complaint(said: str) -> str:
+    """Return the line in which a program of PostgreSQL says why it ended, of all that it said."""
+    lines = said.strip().splitlines()
+    severe = [line for line in lines if any(word in line for word in _SEVERE)]
+    return (severe or lines or ["it said nothing"])[-1]
+
+
+def failed_start(message: str, *, hint: str | None) -> ServiceError:
+    """Return (not raise) the error of a server that was not made or started; `hint` where the disk is not full."""
+    if _NO_SPACE in message:
+        return ServiceError(
+            message,
+            code="disk_full",
+            status_code=507,
+            details={"engine": "postgres"},
+            retryable=False,
+            hint="make space on the disk of DOMINUS_HOME",
         )
+    return ServiceError(message, retryable=False, hint=hint)
 
 
 def cluster_name(data: Path) -> str:

@@ -36,7 +36,6 @@ MAX_CONNECTIONS = 64
 CONNECTION_WAIT_SECONDS = 5.0
 CONNECT_TIMEOUT_SECONDS = 2.0
 ANSWER_TIMEOUT_SECONDS = 5.0
-IDLE_CHECK_SECONDS = 30
 SCAN_COUNT = 1000
 SWEEP_EVERY = 1000
 _WHOLE_KEYSPACE = 2**31 - 1
@@ -55,11 +54,24 @@ _CALLER_ERRORS: dict[str, Callable[[str], DominusError]] = {
         f"{where} is no 64-bit integer and cannot be counted", code="not_an_integer"
     ),
 }
-_REFUSALS = {
-    "maxmemory": "Redis is out of memory",
-    "read only replica": "Redis is a read-only replica at the moment",
-    "MISCONF": "Redis cannot write to its disk and takes no changes",
+_REFUSALS: dict[str, Callable[[], DominusError]] = {
+    "maxmemory": lambda: ServiceError(
+        "Redis is out of memory and stores nothing more",
+        code="redis_full",
+        status_code=503,
+        hint="reads and deletes go on: delete entries, wait until some expire, or raise maxmemory",
+    ),
+    "MISCONF": lambda: ServiceError(
+        "Redis cannot write to its disk and takes no changes",
+        code="disk_full",
+        status_code=507,
+        details={"engine": "redis"},
+        retryable=False,
+        hint="reads go on: make space on the disk of Redis; its log says what failed",
+    ),
+    "read only replica": lambda: _unavailable("Redis is a read-only replica at the moment"),
 }
+_PROBE_KEY = "dominus-health"
 _BUSY = "BUSY "
 _FAILURES = (RedisError, RedisClusterException, OSError)
 
@@ -114,7 +126,17 @@ class RedisEngine:
 
     async def check(self) -> None:
         """Ask whether it answers. Raises ServiceError when it does not."""
-        await self.execute("PING")
+        try:
+            await self.execute("PING")
+        except ServiceError as error:
+            # While Redis cannot write to its disk it refuses PING as it refuses changes. It reads all the same.
+            if error.code != "disk_full":
+                raise
+
+    async def check_writes(self) -> None:
+        """Store something for a moment. Raises ServiceError when it is refused, with what stands against it."""
+        if not self.is_embedded:
+            await self.execute("SET", _PROBE_KEY, "1", "EX", 1)
 
     async def aclose(self) -> None:
         """Close the connections; what lies in this process stays until the process ends."""
@@ -247,7 +269,8 @@ def _remote_client(url: str) -> Redis | RedisCluster:
         "decode_responses": False,
         "socket_timeout": ANSWER_TIMEOUT_SECONDS,
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "health_check_interval": IDLE_CHECK_SECONDS,
+        # Not checked by PING after a pause: Redis refuses that while it cannot write to its disk, and reads with it.
+        "health_check_interval": 0,
         "max_connections": MAX_CONNECTIONS,
         "retry": Retry(NoBackoff(), 0),
     }
@@ -288,9 +311,9 @@ def _as_dominus_error(error: Exception, about: str | None) -> DominusError:
             return answer(where)
     if said.startswith(_BUSY):
         return _unavailable("Redis is busy with a script, which is being ended", code="redis_busy")
-    for word, message in _REFUSALS.items():
+    for word, refusal in _REFUSALS.items():
         if word in said:
-            return _unavailable(message)
+            return refusal()
     if isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)):
         message, hint = "Redis refuses the orchestrator's credentials", "check DOMINUS_REDIS_URL"
         return ServiceError(message, code="redis_refused", status_code=503, retryable=False, hint=hint)

@@ -17,6 +17,12 @@ local function once(write)
     return string.sub(known, space + 1)
   end
   local outcome = write()
-  redis.call('SET', record, ARGV[1] .. ' ' .. outcome, 'EX', ARGV[2])
+  -- Where Redis is full, or cannot write to its disk, it refuses the first change of a script and none after that. So
+  -- a refused record is of a write that found nothing to change; a repeat may look again.
+  local kept = redis.pcall('SET', record, ARGV[1] .. ' ' .. outcome, 'EX', ARGV[2])
+  local said = type(kept) == 'table' and kept.err
+  if said and not (string.find(said, 'OOM', 1, true) or string.find(said, 'MISCONF', 1, true)) then
+    error(said)
+  end
   return outcome
 end
