@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import stamina
-from stack import Dev, end, median, start
+from outage_clients import Callers, Client, Server, forwarder, ours, theirs
+from stack import end, median, start
 
 from dominus import Dominus
 from dominus.errors import CircuitOpenError, DominusError
-
-sys.path.append(str(Path(__file__).parents[1]))  # what tests share
-from forwarder import Forwarder, forwarder
 
 TURNS = {0.5: 3, 2.0: 2, 10.0: 1}
 """How often a round has an outage of so many seconds: chance decides more of a short one."""
@@ -39,6 +32,7 @@ PATIENCE_SECONDS = 15.0
 """How long the callers have after the return; what waits then has waited at least so long."""
 REFUSAL_COUNT = 2000
 OURS, THEIRS = "dominus", "httpx + stamina"
+CLIENTS = {OURS: ours, THEIRS: theirs}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,143 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--refusal", action="store_true", help="also what a refusal costs, and a storm of callers"
     )
-
-
-@dataclass
-class Server:
-    """A `dominus dev` behind the forwarder."""
-
-    home: Path
-    front: Forwarder
-    dev: Dev
-    process: subprocess.Popen[bytes]
-
-    async def outage(self, seconds: float, *, is_kill: bool) -> tuple[float, float]:
-        """Be away for so long, or until a killed server is there again; return when it left and was back."""
-        if not is_kill:
-            return await self.front.outage(seconds)
-        left = self.front.stop_listening()
-        self.process.kill()
-        await asyncio.to_thread(self.process.wait)
-        self.dev, self.process = await asyncio.to_thread(start, self.home)
-        self.front.target = int(self.dev.url.rpartition(":")[2])
-        await asyncio.sleep(left + seconds - time.monotonic())
-        return left, self.front.listen()
-
-
-@dataclass
-class Client:
-    """One contender: `call` increments a key and returns its value."""
-
-    call: Callable[[str], Awaitable[int]]
-    attempts: Callable[[], int]
-    """How often something was sent, or tried to be: nobody can count on a port that refuses."""
-
-
-@contextlib.asynccontextmanager
-async def ours(server: Server, **options: bool) -> AsyncIterator[Client]:
-    async with Dominus(server.front.url, server.dev.token, **options) as client:
-        yield Client(client.redis.incr, lambda: client.stats()["attempts"])
-
-
-@contextlib.asynccontextmanager
-async def theirs(server: Server) -> AsyncIterator[Client]:
-    """httpx and stamina with their defaults: 5 s for each step, 100 connections; 10 attempts in 45 s.
-
-    What stamina cannot know: whether a write whose answer was lost has been done. It repeats it, as most programs have it do,
-    and the column of writes done twice says what that comes to. Ours repeats it under the key of the first attempt.
-    """
-    async with Dominus(server.dev.url, server.dev.token) as one:
-        jwt = (await one.auth.token())["access_token"]
-    count = 0
-
-    async def count_attempt(_: httpx.Request) -> None:
-        nonlocal count
-        count += 1
-
-    def can_help(error: Exception) -> bool:
-        if isinstance(error, httpx.HTTPStatusError):
-            return error.response.status_code >= 500
-        return isinstance(error, httpx.HTTPError)
-
-    async with httpx.AsyncClient(
-        base_url=server.front.url,
-        headers={"authorization": f"Bearer {jwt}"},
-        event_hooks={"request": [count_attempt]},
-    ) as http:
-
-        @stamina.retry(on=can_help)
-        async def incr(key: str) -> int:
-            response = await http.post("/api/whisperer/incr", json={"logical_path": key})
-            response.raise_for_status()
-            return response.json()["data"]["value"]
-
-        yield Client(incr, lambda: count)
-
-
-CLIENTS = {OURS: ours, THEIRS: theirs}
-
-
-@dataclass
-class Callers:
-    """Callers that call in a loop, and what became of their calls."""
-
-    client: Client
-    count: int
-    key: str
-    began: dict[int, float] = field(default_factory=dict[int, float])
-    """Of the calls under way."""
-    last_success: dict[int, float] = field(default_factory=dict[int, float])
-    first_since: dict[int, float] = field(default_factory=dict[int, float])
-    """When each caller had its first success since `mark`."""
-    mark: float = float("inf")
-    done: int = 0
-    failed: int = 0
-    longest: float = 0.0
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Run them for a block; it begins when each of them had a success."""
-        tasks = [asyncio.create_task(self._loop(number)) for number in range(self.count)]
-        try:
-            while len(self.last_success) < self.count:
-                await asyncio.sleep(0.01)
-            yield
-        finally:
-            now = time.monotonic()
-            self.longest = max(self.longest, *(now - began for began in self.began.values()), 0.0)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _loop(self, number: int) -> None:
-        # About 500 calls a second whatever their count: what is measured is the outage, and not a busy machine.
-        pause = max(0.01, self.count * 0.002)
-        await asyncio.sleep(pause * number / self.count)
-        while True:
-            began = self.began[number] = time.monotonic()
-            try:
-                await self.client.call(self.key)
-            except (DominusError, httpx.HTTPError):
-                self.failed += 1
-                ended = time.monotonic()
-            else:
-                self.done += 1
-                ended = self.last_success[number] = time.monotonic()
-                if ended >= self.mark:
-                    self.first_since.setdefault(number, ended)
-            del self.began[number]
-            self.longest = max(self.longest, ended - began)
-            await asyncio.sleep(pause)
-
-    async def all_go_on(self, moment: float) -> None:
-        """Wait until each has had a success since a moment, or patience ends."""
-        self.mark = moment
-        for number, ended in self.last_success.items():
-            if ended >= moment:
-                self.first_since.setdefault(number, ended)
-        while len(self.first_since) < self.count and time.monotonic() < moment + PATIENCE_SECONDS:
-            await asyncio.sleep(0.01)
 
 
 @dataclass(frozen=True)
@@ -214,24 +71,24 @@ async def measure(
 ) -> Outcome:
     callers = Callers(client, count, key=f"outage-{time.monotonic_ns()}")
     async with callers.running():
-        before = client.attempts()
-        left, back = await server.outage(seconds, is_kill=is_kill)
-        attempts = client.attempts() - before
-        await callers.all_go_on(back)
+        outage = await server.outage(seconds, client.attempts, is_kill=is_kill)
+        await callers.all_go_on(outage.back, PATIENCE_SECONDS)
+    back = outage.back
     late = back + PATIENCE_SECONDS
     firsts = [callers.first_since.get(number, late) - back for number in range(count)]
+    herd = sum(back <= moment < back + 1 for moment in server.front.connected_at)
     async with ours(server) as fresh:
         # What was under way at the end may have been done; so may a call that failed.
         value = await fresh.call(callers.key) - 1
     return Outcome(
-        away=back - left,
+        away=back - outage.left,
         done=callers.done,
         failed=callers.failed,
         longest=callers.longest,
         first=min(firsts),
         last=max(firsts),
-        attempts=attempts,
-        herd=sum(back <= moment < back + 1 for moment in server.front.connected_at),
+        attempts=outage.attempts,
+        herd=herd,
         twice=max(0, value - callers.done - callers.failed - len(callers.began)),
     )
 
@@ -316,8 +173,8 @@ async def _refusals(server: Server, arguments: argparse.Namespace) -> None:
     )
     table("client", "µs a refusal", "attempts while away", "failed", "first success s", "all go on s")
     refusals = {
-        "dominus": f"{await _refusal(server, timeout=0.01):.0f} (timeout=0.01)",
-        "dominus, fail_fast": f"{await _refusal(server, fail_fast=True):.0f}",
+        OURS: f"{await _refusal(server, timeout=0.01):.0f} (timeout=0.01)",
+        f"{OURS}, fail_fast": f"{await _refusal(server, fail_fast=True):.0f}",
         THEIRS: "-",
     }
     async with ours(server) as mine, ours(server, fail_fast=True) as fast, theirs(server) as other:
