@@ -2,6 +2,7 @@
 
     python tests/bench                      everything, a few minutes
     python tests/bench redis queries        some of it
+    python tests/bench outage --quick       shorter, with figures that say less
     python tests/bench --published VENV     with the published client, installed in a virtual environment of its own
 
 Quote ratios and medians: absolute numbers are this machine's, and today's.
@@ -16,6 +17,7 @@ from pathlib import Path
 import bulk
 import client
 import gateway
+import outage
 import overhead
 import queries
 import redis_get
@@ -32,7 +34,10 @@ PARTS = {
     "startup": startup.run,
     "gateway": gateway.run,
     "sessions": sessions.run,
+    "outage": outage.run,
 }
+ROUNDS = {"outage": 1}
+"""How often each contender runs, where it is not 5: an outage takes as long as it takes."""
 
 
 def main() -> None:
@@ -40,11 +45,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts, all without it")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs, in turn")
+    parser.add_argument(
+        "--rounds", type=int, help="how often each contender runs, in turn; 5 without it, outage 1"
+    )
     parser.add_argument("--published", type=Path, help="a virtual environment with dominus-sdk-python 2.5.1")
+    outage.add_arguments(parser)
     arguments = parser.parse_args()
+    rounds = arguments.rounds
     for name in arguments.parts or PARTS:
         print(f"\n## {name}", flush=True)
+        arguments.rounds = rounds or ROUNDS.get(name, 5)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop if name == "queries" else None) as runner:
             runner.run(PARTS[name](arguments))
 

@@ -40,37 +40,51 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def start(home: Path, **environment: str) -> tuple[Dev, subprocess.Popen[bytes]]:
+    """Start `dominus dev` on a free port, and wait for its first answer."""
+    port = _free_port()
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dominus.cli", "dev", "--port", str(port), "--home", str(home)],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/api/health", timeout=1).read()
+                break
+            except OSError:
+                if process.poll() is not None or time.perf_counter() - began > 30:
+                    raise RuntimeError("dominus dev did not start") from None
+                time.sleep(0.01)
+        seconds = time.perf_counter() - began
+        token, dsn, key = ((home / name).read_text().strip() for name in ("token", "dsn", "master-key"))
+    except BaseException:
+        end(process)
+        raise
+    return Dev(url, token, dsn, key, process.pid, seconds), process
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, and wait for it."""
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+
+
 @contextlib.contextmanager
 def dev(home: Path | None = None, **environment: str):
     """Run `dominus dev` on a free port."""
     with contextlib.ExitStack() as stack:
         if home is None:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dominus-bench-")))
-        port = _free_port()
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dominus.cli", "dev", "--port", str(port), "--home", str(home)],
-            env={**os.environ, **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        server, process = start(home, **environment)
         try:
-            url = f"http://127.0.0.1:{port}"
-            while True:
-                try:
-                    urllib.request.urlopen(f"{url}/api/health", timeout=1).read()
-                    break
-                except OSError:
-                    if process.poll() is not None or time.perf_counter() - began > 30:
-                        raise RuntimeError("dominus dev did not start") from None
-                    time.sleep(0.01)
-            seconds = time.perf_counter() - began
-            names = ("token", "dsn", "master-key")
-            token, dsn, key = ((home / name).read_text().strip() for name in names)
-            yield Dev(url, token, dsn, key, process.pid, seconds)
+            yield server
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            end(process)
 
 
 async def rate(call: Call, count: int, callers: int) -> tuple[float, float]:
