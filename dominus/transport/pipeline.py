@@ -209,12 +209,13 @@ class Pipeline:
 
     def _note_failure(self, call: Call, breaker: Breaker, failure: Failure, sent_at: float) -> None:
         shared, now = self._shared, self._clock.monotonic()
-        if failure.is_refused and not shared.waits_for_refused:
+        is_wrong_port = failure.is_refused and not shared.waits_for_refused
+        if is_wrong_port:
             failure.is_cold_sign = False
         is_brief = failure.error.code == "deadline" and now - sent_at < BRIEF_SECONDS
         if not failure.is_system:
             breaker.success()
-        elif is_brief or (call.was_cold and failure.is_cold_sign):
+        elif is_wrong_port or is_brief or (call.was_cold and failure.is_cold_sign):
             breaker.abandon(sent_at)
         else:
             breaker.failure(

@@ -132,12 +132,15 @@ LOOPBACK = {"url": "http://127.0.0.1:8080"}
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.8.9.1", "api.localhost"])
 async def test_a_wrong_port_on_this_machine_is_told_at_once(make_rig: MakeRig, host: str):
     rig = make_rig(default=REFUSED, mints=(REFUSED,) * 9, client={"url": f"http://{host}:8080"})
-    began = rig.clock.monotonic()
-    with pytest.raises(DominusConnectionError, match="refused") as caught:
-        await rig.client.redis.get("k")
-    assert len(rig.server.mints) == 4
-    assert rig.clock.monotonic() - began < 0.4
-    assert caught.value.retryable
+    for _ in range(10):
+        rig.server._mints = [REFUSED] * 4
+        rig.server.requests.clear()
+        began = rig.clock.monotonic()
+        with pytest.raises(DominusConnectionError, match="refused") as caught:
+            await rig.client.redis.get("k")
+        assert len(rig.server.mints) == 4
+        assert rig.clock.monotonic() - began < 0.4
+        assert caught.value.retryable
 
 
 async def test_a_cold_start_that_was_chosen_is_waited_for_on_this_machine_too(
