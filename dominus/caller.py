@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dominus.contract.operation import Operation
     from dominus.contract.request import Request
     from dominus.settings import Settings
+    from dominus.transport.background import Background
     from dominus.transport.circuit import BreakerName
     from dominus.transport.clock import Clock
     from dominus.transport.encode import Lines
@@ -139,6 +140,10 @@ class Core:
             if self._shared is shared:
                 self._shared = None
             raise
+
+    def background(self) -> Background | None:
+        """Return the tasks of the running loop that outlive the calls which began them; None before the first call."""
+        return None if self._runtimes is None else self._runtimes.background()
 
     async def aclose(self) -> None:
         """Close what the running loop holds; the next call reads the environment anew."""

@@ -11,7 +11,7 @@ class Retry(enum.Enum):
     """Whether repeating an operation is safe."""
 
     READ = "read"
-    """It changes nothing: repeat freely."""
+    """It changes nothing, or the same however often it is sent: repeat freely."""
     KEYED = "keyed"
     """A write that carries an idempotency key: repeat when the server keeps keys."""
     NEVER = "never"

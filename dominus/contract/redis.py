@@ -1,5 +1,5 @@
 """redis: cache entries, counters, hashes and locks."""
-# Over 350 lines of data: a request, an answer and an operation for each of seventeen calls.
+# Over 350 lines of data: a request, an answer and an operation for each of nineteen calls.
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from dominus.contract.codes import CACHED, FILLING
 from dominus.contract.operation import Service
-from dominus.contract.request import Example, Omit, Request, plain_text
+from dominus.contract.request import Empty, Example, Omit, Request, plain_text
 
 MIN_TTL_SECONDS = 60
 MAX_TTL_SECONDS = 86_400
@@ -111,16 +111,29 @@ class Exists(TypedDict):
 
 
 class LockGrant(TypedDict):
-    """`fence` grows with every acquisition of this lock; present when acquired."""
+    """`fence` grows with every acquisition of this lock; present when acquired, as is `epoch` (see LockEpoch)."""
 
     acquired: bool
     fence: NotRequired[int]
+    epoch: NotRequired[str]
 
 
 class LockHeld(TypedDict):
     """False when the lock is no longer this owner's."""
 
     held: bool
+
+
+class LockKept(LockHeld):
+    """False when the lock is no longer this owner's; `epoch` is present when it is (see LockEpoch)."""
+
+    epoch: NotRequired[str]
+
+
+class LockEpoch(TypedDict):
+    """Another one when the store of all locks is another: a lock of an earlier epoch may be lost. Empty: not known."""
+
+    epoch: str
 
 
 class Entry(Request):
@@ -280,8 +293,14 @@ EXISTS = redis.read("exists", Entry, Exists, "Whether there is such an entry.")
 ACQUIRE_LOCK = redis.write(
     "acquire_lock", LockRequest, LockGrant, "Take a lock for an owner.", path="lock/acquire", errors=FILLING
 )
-RENEW_LOCK = redis.write(
-    "renew_lock", LockRequest, LockHeld, "Keep a lock, if it is still the owner's.", path="lock/renew"
+# It takes no idempotency key: a repeat only makes the life longer, and has to say what is true by then.
+RENEW_LOCK = redis.read(
+    "renew_lock",
+    LockRequest,
+    LockKept,
+    "Keep a lock, if it is still the owner's.",
+    path="lock/renew",
+    scope="redis:write",
 )
 RELEASE_LOCK = redis.write(
     "release_lock",
@@ -289,4 +308,12 @@ RELEASE_LOCK = redis.write(
     LockHeld,
     "Give a lock back, if it is still the owner's.",
     path="lock/release",
+)
+LOCK_EPOCH = redis.read(
+    "lock_epoch",
+    Empty,
+    LockEpoch,
+    "Which store the locks are in: another answer when locks may have been lost.",
+    path="lock/epoch",
+    scope="redis:write",
 )

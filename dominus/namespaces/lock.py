@@ -7,100 +7,41 @@ import contextlib
 import contextvars
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dominus.errors import DominusError, DominusTimeoutError, LeaseLostError, LockNotAcquiredError
+from dominus.errors import DominusError, LockNotAcquiredError
 from dominus.hints import refuses
+from dominus.namespaces.claim import Claim, may_be_taken
+from dominus.namespaces.lease import Lease
+from dominus.namespaces.leases import Leases
+from dominus.namespaces.returns import Returns
+from dominus.transport.deadline import block_deadline
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from dominus.transport.clock import Clock
+    from dominus.caller import Caller
 
 __all__ = ["Lease", "Lock"]
 
 _log = logging.getLogger("dominus.redis")
 POLL_SECONDS = 0.25
 """How often a waiting caller asks again."""
-RELEASE_SECONDS = 5.0
-"""How long giving a lock back may keep its holder; the lock ends by itself."""
+LONGEST_PAUSE_SECONDS = 1.0
+"""Between two tries while the server is away."""
+CANCEL_SECONDS = 0.25
+"""How long a cancelled caller waits for what may be its lock to be given back; that goes on in the background."""
 
 
-class LockCalls(Protocol):
-    """The calls that a lock is made of: `dominus.redis`."""
+@dataclass(slots=True)
+class _Seen:
+    """What the tries of one entering have shown."""
 
-    async def acquire_lock(self, key: str, owner: str, ttl: int, category: str | None) -> int | None:
-        """Take the lock; None when another holds it."""
-        ...
-
-    async def renew_lock(
-        self, key: str, owner: str, ttl: int, category: str | None, *, timeout: float | None
-    ) -> bool:
-        """Keep it; false when it is no longer the owner's."""
-        ...
-
-    async def release_lock(
-        self, key: str, owner: str, category: str | None, *, timeout: float | None
-    ) -> bool:
-        """Give it back."""
-        ...
-
-
-class Lease:
-    """A held lock.
-
-    Attributes:
-        fence: grows with every acquisition; a store that remembers the greatest it saw can refuse late writers.
-        owner: the token that renews and releases.
-    """
-
-    def __init__(self, name: str, owner: str, fence: int, clock: Clock, good_until: float) -> None:
-        self.name = name
-        self.owner = owner
-        self.fence = fence
-        self._clock = clock
-        self._good_until = good_until
-        self._is_lost = False
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether another may hold the lock by now: it was taken over, or not renewed in time."""
-        return self._is_lost or self._clock.monotonic() >= self._good_until
-
-    def check(self) -> None:
-        """Raise LeaseLostError when the lock is known to be lost; ask before what must not be done twice.
-
-        Raises:
-            LeaseLostError: another may hold the lock by now.
-
-        Example:
-            ```python
-            async with dominus.redis.lock("billing", ttl=60) as lease:
-                lease.check()
-            ```
-        """
-        if self.is_lost:
-            raise LeaseLostError(f"the lock {self.name!r} was lost while it was held", endpoint="redis.lock")
-
-    def renewed(self, good_until: float) -> None:
-        """Note a renewal."""
-        self._good_until = good_until
-
-    def lose(self) -> None:
-        """Note that it is another's."""
-        self._is_lost = True
-
-    def left(self) -> float:
-        """Return the seconds until it is lost without a renewal.
-
-        Example:
-            ```python
-            async with dominus.redis.lock("billing", ttl=60) as lease:
-                assert lease.left() <= 60
-            ```
-        """
-        return self._good_until - self._clock.monotonic()
+    failure_count: int = 0
+    """Since the last answer."""
+    may_be_taken: bool = False
 
 
 @refuses("with", "await", instead="async with dominus.redis.lock(...) as lease:")
@@ -109,8 +50,7 @@ class Lock:
 
     def __init__(
         self,
-        redis: LockCalls,
-        clock: Clock,
+        caller: Caller,
         name: str,
         *,
         ttl: int,
@@ -118,13 +58,13 @@ class Lock:
         wait: float,
         owner: str | None,
     ) -> None:
-        self._redis = redis
-        self._clock = clock
+        self._caller = caller
+        self._clock = caller.shared.clock
         self._name = name
         self._ttl = ttl
         self._category = category
         self._wait = wait
-        self._owner = owner or secrets.token_urlsafe(24)
+        self._owner = owner
         self._stack = contextlib.AsyncExitStack()
         self._is_entered = False
 
@@ -156,69 +96,128 @@ class Lock:
 
     @contextlib.asynccontextmanager
     async def _held(self) -> AsyncGenerator[Lease]:
-        lease = await self._acquire()
-        renewal = _apart(self._renew(lease), f"dominus-lease-{self._name}")
+        # A new owner for each entering: what is given back of an earlier one is never this one's.
+        owner = self._owner or secrets.token_urlsafe(24)
+        claim = Claim(self._caller, self._name, owner, self._ttl, self._category)
+        lease = await self._acquire(claim)
+        leases = Leases.of(self._caller.core)
+        leases.add(lease)
+        # No `dominus.deadline` of the holder's code ends the renewals.
+        renewal = asyncio.create_task(
+            self._renew(lease, leases), name=f"dominus-lease-{self._name}", context=contextvars.Context()
+        )
         try:
             yield lease
         finally:
             renewal.cancel()
-            release = _apart(self._release(), f"dominus-release-{self._name}")
-            await asyncio.gather(renewal, return_exceptions=True)
-            await asyncio.shield(release)
+            watcher = leases.drop(lease)
+            release = Returns.of(self._caller.core).begin(claim, was_held=True)
+            ended = [task for task in (renewal, watcher) if task is not None]
+            await asyncio.gather(*ended, return_exceptions=True)
+            if release is not None:
+                await release.tried.wait()
 
-    async def _acquire(self) -> Lease:
+    async def _acquire(self, claim: Claim) -> Lease:
+        """Take the lock. What may have been taken when this ends without it is given back in the background."""
+        if self._owner is not None:
+            await Returns.of(self._caller.core).stop(claim)
+        seen = _Seen()
+        try:
+            return await self._granted(claim, seen)
+        except asyncio.CancelledError:
+            release = (
+                Returns.of(self._caller.core).begin(claim, was_held=False) if seen.may_be_taken else None
+            )
+            if release is not None:
+                # A program that ends would end the release, too, and a server that is there takes milliseconds.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CANCEL_SECONDS):
+                        await release.tried.wait()
+            raise
+        except Exception:
+            if seen.may_be_taken:
+                Returns.of(self._caller.core).begin(claim, was_held=False)
+            raise
+
+    async def _granted(self, claim: Claim, seen: _Seen) -> Lease:
+        """Ask until the lock is granted or `wait` is over. One owner asks: a grant whose answer was lost is told again.
+
+        Raises:
+            LockNotAcquiredError: another holds it.
+            DominusError: the last answer, or what came instead of it.
+        """
         ends = self._clock.monotonic() + self._wait
         while True:
-            # Its life begins on the server, before the answer is here.
-            began = self._clock.monotonic()
             try:
-                fence = await self._redis.acquire_lock(self._name, self._owner, self._ttl, self._category)
-            except (asyncio.CancelledError, DominusTimeoutError):
-                # It may have been granted, and nobody would know.
-                await asyncio.shield(_apart(self._release(), f"dominus-release-{self._name}"))
+                lease = await self._ask(claim, ends - self._clock.monotonic())
+            except DominusError as error:
+                pause = self._pause_after(error, seen, ends - self._clock.monotonic())
+                if pause is None:
+                    raise
+            except (asyncio.CancelledError, Exception):
+                seen.may_be_taken = True
                 raise
-            if fence is not None:
-                return Lease(self._name, self._owner, fence, self._clock, began + self._ttl)
-            left = ends - self._clock.monotonic()
-            if left <= 0:
-                raise LockNotAcquiredError(
-                    f"the lock {self._name!r} is held by another",
-                    endpoint="redis.lock",
-                    hint="wait= waits for it",
-                )
-            await self._clock.sleep(min(POLL_SECONDS, left))
+            else:
+                seen.failure_count = 0
+                left = ends - self._clock.monotonic()
+                if lease is not None and (lease.left() > self._ttl * 2 / 3 or left <= 0):
+                    return lease
+                if lease is not None:
+                    # The call waited out an outage, and much of the life is over: who asks again gets a new one.
+                    seen.may_be_taken = True
+                    continue
+                if left <= 0:
+                    raise LockNotAcquiredError(
+                        f"the lock {self._name!r} is held by another",
+                        endpoint="redis.lock",
+                        hint="wait= waits for it",
+                    )
+                pause = min(POLL_SECONDS, left)
+            await self._clock.sleep(pause)
 
-    async def _renew(self, lease: Lease) -> None:
+    async def _ask(self, claim: Claim, left: float) -> Lease | None:
+        # Its life begins on the server, before the answer is here.
+        began = self._clock.monotonic()
+        # A deadline of the rest of the wait, where that is longer than the usual one.
+        grant = await claim.acquire(left if left > self._caller.shared.settings.timeout else None)
+        fence = grant.get("fence") if grant["acquired"] else None
+        if fence is None:
+            return None
+        return Lease(claim, self._clock, fence, began + self._ttl, grant.get("epoch"))
+
+    def _pause_after(self, error: DominusError, seen: _Seen, left: float) -> float | None:
+        seen.failure_count += 1
+        seen.may_be_taken = seen.may_be_taken or may_be_taken(error)
+        block = block_deadline()
+        if block is not None and block <= 0:
+            return None
+        return pause_after(error, seen.failure_count, left, self._caller.shared.random())
+
+    async def _renew(self, lease: Lease, leases: Leases) -> None:
         """Renew after a third of the life; a failed try leaves time for two more."""
         while not lease.is_lost:
             await self._clock.sleep(min(self._ttl / 3, lease.left()))
-            began = self._clock.monotonic()
             if lease.is_lost:
                 break
             try:
-                is_held = await self._redis.renew_lock(
-                    *(self._name, self._owner, self._ttl, self._category),
-                    timeout=min(self._ttl / 4, lease.left()),
-                )
+                await leases.renew(lease, self._ttl / 4)
             except DominusError as error:
                 _log.warning("renewing the lock %r failed: %s", self._name, error)
-                continue
-            if is_held:
-                lease.renewed(began + self._ttl)
-            else:
-                lease.lose()
-        _log.error("the lock %r was lost while it was held", self._name)
-
-    async def _release(self) -> None:
-        try:
-            await self._redis.release_lock(self._name, self._owner, self._category, timeout=RELEASE_SECONDS)
-        except DominusError as error:
-            # The work is done, and the lock ends by itself: the caller's result matters more.
-            _log.warning(
-                "releasing the lock %r failed, it ends in at most %d s: %s", self._name, self._ttl, error
-            )
+        lease.lose()
+        leases.drop(lease)
 
 
-def _apart(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """Start a task that no `dominus.deadline` of the holder's code ends."""
-    return asyncio.create_task(work, name=name, context=contextvars.Context())
+def pause_after(error: DominusError, failure_count: int, left: float, chance: float) -> float | None:
+    """Return the seconds until a waiting caller asks again after a failure; None when there is no use in it.
+
+    Args:
+        error: the failure.
+        failure_count: how many there were in a row.
+        left: seconds of the wait that are left.
+        chance: 0 to 1, for the jitter.
+    """
+    least = error.retry_after or 0.0
+    if not error.retryable or left <= 0 or least > left:
+        return None
+    ceiling = min(LONGEST_PAUSE_SECONDS, POLL_SECONDS * 2 ** min(failure_count, 8))
+    return min(max(least, ceiling * (0.5 + chance / 2)), left)

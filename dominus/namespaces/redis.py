@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from dominus.contract import redis as contract
+from dominus.contract.request import Empty
 from dominus.contract.values import wire_value
 from dominus.hints import iterator
 from dominus.namespaces.base import Namespace, as_list, check_seconds, unwrap
@@ -461,11 +462,13 @@ class Redis(Namespace):
             name: what is locked, 1 to 1,024 characters.
             ttl: seconds until it is free again after its holder died, 60 to 86,400.
             category: its category.
-            wait: seconds to wait for another holder; 0 gives up at once.
-            owner: a token of 8 to 128 characters; a random one without it.
+            wait: seconds to wait for another holder, and for a server that is away; 0 gives up at once.
+            owner: a token of 8 to 128 characters; a random one for each entering without it.
 
         Raises:
             LockNotAcquiredError: on entering, when another holds it.
+            DominusError: on entering, when the server did not answer. Where it may have granted the lock, that is
+                given back in the background.
 
         Example:
             ```python
@@ -475,7 +478,7 @@ class Redis(Namespace):
             ```
         """
         check_seconds(wait, "wait")
-        return Lock(self, self._caller.shared.clock, name, ttl=ttl, category=category, wait=wait, owner=owner)
+        return Lock(self._caller, name, ttl=ttl, category=category, wait=wait, owner=owner)
 
     async def acquire_lock(
         self,
@@ -553,6 +556,25 @@ class Redis(Namespace):
         """
         request = contract.LockRelease(logical_path=key, owner=owner, category=category)
         return (await self._call(contract.RELEASE_LOCK, request, timeout=timeout))["held"]
+
+    async def lock_epoch(self, *, timeout: float | None = None) -> str:
+        """Return which store the locks are in: another text when locks may have been lost, empty where it is not known.
+
+        It changes when Redis was restarted or emptied, or another server took over. `lock()` looks at it by itself;
+        this is for who holds locks by `acquire_lock`: when it changed, `renew_lock` tells whether they are still held.
+
+        Args:
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            epoch = await dominus.redis.lock_epoch()
+            fence = await dominus.redis.acquire_lock("import", owner="worker-17", ttl=3600)
+            if fence is not None and await dominus.redis.lock_epoch() != epoch:
+                print(await dominus.redis.renew_lock("import", owner="worker-17", ttl=3600))
+            ```
+        """
+        return (await self._call(contract.LOCK_EPOCH, Empty(), timeout=timeout))["epoch"]
 
 
 def _entry(key: str | dict[str, Any], category: str | None) -> contract.Entry:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dominus.hints import install_command
 from dominus.settings import EMBEDDED
+from dominus.transport.background import Background
 from dominus.transport.carriers.aiohttp import AiohttpCarrier
 from dominus.transport.carriers.httpx import HttpxCarrier
 from dominus.transport.decode import Wire
@@ -34,6 +35,7 @@ class _Runtime:
 
     def __init__(self) -> None:
         self.opening = asyncio.Lock()
+        self.background = Background()
         self.pipeline: Pipeline | None = None
         self._guard: AsyncGenerator[None, None] | None = None
         self._last_resort: weakref.finalize[[], _Runtime] | None = None
@@ -57,10 +59,12 @@ class _Runtime:
             pipeline, self.pipeline = self.pipeline, None
             if self._last_resort is not None:
                 self._last_resort.detach()
+            await self.background.aclose()
             if pipeline is not None:
                 await pipeline.aclose()
 
     async def aclose(self) -> None:
+        await self.background.aclose()
         guard, self._guard = self._guard, None
         if guard is not None:
             await guard.aclose()
@@ -105,6 +109,10 @@ class Runtimes:
         """Return the open pipeline of the running loop."""
         runtime = self._current()
         return runtime.pipeline or await runtime.open(shared)
+
+    def background(self) -> Background:
+        """Return the tasks of the running loop that outlive the calls which began them."""
+        return self._current().background
 
     async def aclose(self) -> None:
         """Close what the running loop holds."""

@@ -238,6 +238,9 @@ SAMPLES: Mapping[str, Sample] = {
     "redis.exists": Sample(expected=True, read=of("exists"), before=stored(None)),
     "redis.acquire_lock": Sample(expected=True, read=of("fence"), shape=lambda fence, _: fence > 0),
     "redis.renew_lock": Sample(expected=True, read=of("held"), before=locked),
+    "redis.lock_epoch": Sample(
+        expected=32, read=lambda data: data["epoch"], shape=lambda epoch, _: len(epoch)
+    ),
     "redis.release_lock": Sample(expected=True, read=of("held"), before=locked),
     "sessions.token": Sample(
         expected=True, read=of("access_token"), shape=lambda token, _: token.count(".") == 2

@@ -19,6 +19,7 @@ from pydantic_core import from_json
 from dominus.contract import redis as w
 from dominus.contract.operation import Operation
 from dominus.errors import ConflictError, DominusError, ValidationError
+from dominus.orchestrator.engines.redis import epoch as epoch_module
 from dominus.orchestrator.engines.redis.client import RedisEngine
 from dominus.orchestrator.handlers.context import Context, Idempotency
 from dominus.orchestrator.handlers.resources import Resources
@@ -457,14 +458,14 @@ async def test_a_repeat_of_setnx_hset_hdel_and_acquire_tells_who_won(call: Calle
 async def test_a_repeat_tells_that_the_lock_was_lost_since(call: Caller) -> None:
     assert (await call.once("lk-1")(w.ACQUIRE_LOCK, "job", owner=OWNER))["acquired"]
     for _ in range(2):
-        assert await call.once("lk-2")(w.RENEW_LOCK, "job", owner=OWNER) == {"held": True}
+        assert (await call.once("lk-2")(w.RENEW_LOCK, "job", owner=OWNER))["held"]
     for next_owner in (None, OTHER):
         await call(w.RELEASE_LOCK, "job", owner=OWNER)
         if next_owner:
             assert (await call(w.ACQUIRE_LOCK, "job", owner=next_owner))["acquired"]
         assert await call.once("lk-1")(w.ACQUIRE_LOCK, "job", owner=OWNER) == {"acquired": False}
         assert await call.once("lk-2")(w.RENEW_LOCK, "job", owner=OWNER) == {"held": False}
-    assert await call(w.RENEW_LOCK, "job", owner=OTHER) == {"held": True}
+    assert (await call(w.RENEW_LOCK, "job", owner=OTHER))["held"]
 
 
 async def test_a_key_used_for_another_request_is_a_conflict(call: Caller) -> None:
@@ -567,7 +568,7 @@ async def test_only_the_owner_renews_and_releases(call: Caller) -> None:
         if len(owner) >= 8:
             assert await call(w.RENEW_LOCK, "job", owner=owner) == {"held": False}
             assert await call(w.RELEASE_LOCK, "job", owner=owner) == {"held": False}
-    assert await call(w.RENEW_LOCK, "job", owner=OWNER, ttl_seconds=900) == {"held": True}
+    assert (await call(w.RENEW_LOCK, "job", owner=OWNER, ttl_seconds=900))["held"]
     assert 898 <= await call.engine.client.ttl(await call.physical("dominus-lock:")) <= 900
     assert await call(w.RELEASE_LOCK, "job", owner=OWNER) == {"held": True}
     assert await call(w.RELEASE_LOCK, "job", owner=OWNER) == {"held": False}
@@ -599,7 +600,7 @@ async def test_fences_grow_when_the_last_one_was_lost_and_when_the_clock_is_set_
     await call(w.RELEASE_LOCK, "job", owner=OWNER)
     ahead = second["fence"] + 10**9
     await call.engine.client.set(await call.physical("dominus-fence:"), ahead)
-    assert await call(w.ACQUIRE_LOCK, "job", owner=OWNER) == {"acquired": True, "fence": ahead + 1}
+    assert (await call(w.ACQUIRE_LOCK, "job", owner=OWNER))["fence"] == ahead + 1
 
 
 async def test_locks_and_entries_of_one_name_are_apart(call: Caller) -> None:
@@ -609,6 +610,51 @@ async def test_locks_and_entries_of_one_name_are_apart(call: Caller) -> None:
     await call(w.DELETE, "job")
     assert await call(w.ACQUIRE_LOCK, "job", owner=OTHER) == {"acquired": False}
     assert (await call(w.ACQUIRE_LOCK, "job", owner=OTHER, category="c"))["acquired"]
+
+
+async def test_a_renewal_leaves_no_record(call: Caller) -> None:
+    await call(w.ACQUIRE_LOCK, "job", owner=OWNER)
+    for _ in range(2):
+        assert (await call.once("rn-1")(w.RENEW_LOCK, "job", owner=OWNER))["held"]
+    assert await call.engine.client.keys(f"dominus-once:{{{call.principal.project}:*") == []
+
+
+async def test_grants_and_renewals_tell_the_epoch_of_the_store(call: Caller) -> None:
+    epoch = (await call(w.LOCK_EPOCH))["epoch"]
+    assert len(epoch) == 32
+    assert (await call(w.ACQUIRE_LOCK, "job", owner=OWNER))["epoch"] == epoch
+    assert (await call(w.RENEW_LOCK, "job", owner=OWNER))["epoch"] == epoch
+    assert await call(w.ACQUIRE_LOCK, "job", owner=OTHER) == {"acquired": False}
+
+
+async def test_the_epoch_is_another_when_the_data_are_gone(
+    call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(epoch_module, "CACHE_SECONDS", 0.0)
+    before = await call(w.LOCK_EPOCH)
+    assert await call(w.LOCK_EPOCH) == before
+    await call.engine.client.flushall()
+    after = await call(w.LOCK_EPOCH)
+    assert after != before
+    assert await call(w.LOCK_EPOCH) == after
+
+
+async def test_many_that_ask_for_the_epoch_cost_one_look(
+    call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Any] = []
+    look = epoch_module.StoreEpoch._look
+
+    async def counted(self: Any) -> str:
+        looks.append(self)
+        return await look(self)
+
+    monkeypatch.setattr(epoch_module.StoreEpoch, "_look", counted)
+    monkeypatch.setattr(epoch_module, "CACHE_SECONDS", 60.0)
+    answers = await asyncio.gather(*(call(w.LOCK_EPOCH) for _ in range(50)))
+    assert all(answer == answers[0] for answer in answers)
+    assert await call(w.LOCK_EPOCH) == answers[0]
+    assert len(looks) == 1
 
 
 # --- the whole

@@ -6,12 +6,14 @@ Names in Redis, where a tag is `{project:environment:category:key}` (the braces 
     dominus-lock:<tag>    a lock that is held: its fence and its owner
     dominus-fence:<tag>   the last fence of a lock
     dominus-once:...      the outcome of a write that carried an idempotency key
+    dominus-epoch         a random value, which is gone when the data are (engines/redis/epoch.py)
 
 Values are stored as the JSON that is sent to readers, so a read decodes nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -21,7 +23,8 @@ from urllib.parse import unquote
 from pydantic_core import from_json, to_json
 
 from dominus.contract import redis as contract
-from dominus.errors import ConflictError, ValidationError
+from dominus.contract.request import Empty
+from dominus.errors import ConflictError, ServiceError, ValidationError
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import record_life
 from dominus.orchestrator.handlers.registry import Handlers
@@ -33,6 +36,8 @@ handlers = Handlers(contract.redis)
 
 NUDGE_TTL_SECONDS = 3600
 FENCE_LIFE_SECONDS = 30 * 86_400
+EPOCH_SECONDS = 1.0
+"""How long a lock waits for what it is told beside the grant."""
 SCAN_STEPS = 20
 """A page looks at so many steps of SCAN at most, and may be short: other tenants' keys are visited too."""
 
@@ -253,25 +258,51 @@ async def delete_field(ctx: Context, request: contract.FieldRequest) -> contract
 # --- locks
 
 
+async def _epoch_so_far(ctx: Context) -> str:
+    """Return the epoch for an answer about a lock, empty when it is not known.
+
+    It is asked before the lock is: an epoch told after a grant might be that of a store which came after it, and has it
+    not. An older one than the lock's only makes its holder ask once more.
+    """
+    try:
+        async with asyncio.timeout(EPOCH_SECONDS):
+            return await ctx.resources.redis.epoch()
+    except (ServiceError, TimeoutError):
+        return ""
+
+
 @handlers(contract.ACQUIRE_LOCK)
 async def acquire_lock(ctx: Context, request: contract.LockRequest) -> contract.LockGrant:
     """Take a lock; an owner that asks again gets the fence that it has."""
+    epoch = await _epoch_so_far(ctx)
     args = (request.owner, request.ttl_seconds, FENCE_LIFE_SECONDS)
     fence = int(await _once(ctx, "acquire", request, *args, spaces=(_LOCK, _FENCE)))
-    return {"acquired": True, "fence": fence} if fence else {"acquired": False}
+    return {"acquired": True, "fence": fence, "epoch": epoch} if fence else {"acquired": False}
 
 
 @handlers(contract.RENEW_LOCK)
-async def renew_lock(ctx: Context, request: contract.LockRequest) -> contract.LockHeld:
+async def renew_lock(ctx: Context, request: contract.LockRequest) -> contract.LockKept:
     """Keep a lock that is still the owner's."""
-    args = (request.owner, request.ttl_seconds)
-    return {"held": await _once(ctx, "renew", request, *args, spaces=(_LOCK,)) == b"1"}
+    epoch = await _epoch_so_far(ctx)
+    outcome = await ctx.resources.redis.run(
+        "renew",
+        [_LOCK + _tag(ctx.principal, request)],
+        (request.owner, request.ttl_seconds),
+        about=request.logical_path,
+    )
+    return {"held": True, "epoch": epoch} if outcome == b"1" else {"held": False}
 
 
 @handlers(contract.RELEASE_LOCK)
 async def release_lock(ctx: Context, request: contract.LockRelease) -> contract.LockHeld:
     """Give back a lock that is still the owner's."""
     return {"held": await _once(ctx, "release", request, request.owner, spaces=(_LOCK,)) == b"1"}
+
+
+@handlers(contract.LOCK_EPOCH)
+async def lock_epoch(ctx: Context, _: Empty) -> contract.LockEpoch:
+    """Return which store the locks are in."""
+    return {"epoch": await ctx.resources.redis.epoch()}
 
 
 # --- listing

@@ -23,6 +23,7 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dominus.errors import ConflictError, DominusError, ServiceError, ValidationError
+from dominus.orchestrator.engines.redis.epoch import StoreEpoch
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
@@ -93,6 +94,7 @@ class RedisEngine:
         self._write_count = 0
         self._scripts: dict[str, AsyncScript] = {}
         self._is_ending_script = False
+        self._epoch = StoreEpoch(client, has_run_id=not is_embedded)
 
     @classmethod
     async def open(cls, url: str | None, *, server_key: str = "default") -> RedisEngine:
@@ -140,7 +142,19 @@ class RedisEngine:
 
     async def aclose(self) -> None:
         """Close the connections; what lies in this process stays until the process ends."""
+        await self._epoch.aclose()
         await self.client.aclose()
+
+    async def epoch(self) -> str:
+        """Return the name of the data that it holds: another one after a restart, a failover or a FLUSHALL.
+
+        Raises:
+            ServiceError: it does not answer.
+        """
+        try:
+            return await self._epoch.current()
+        except _FAILURES as error:
+            raise await self._failure(error) from error
 
     async def execute(self, *command: Any, about: str | None = None) -> Any:
         """Run one command; `about` names the entry in errors."""
