@@ -142,7 +142,10 @@ class Core:
             raise
 
     def background(self) -> Background | None:
-        """Return the tasks of the running loop that outlive the calls which began them; None before the first call."""
+        """Return the tasks of the running loop that outlive the calls which began them.
+
+        None before the first call, and when the loop ends.
+        """
         return None if self._runtimes is None else self._runtimes.background()
 
     async def aclose(self) -> None:

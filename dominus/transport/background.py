@@ -20,6 +20,7 @@ class Background:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._singles: dict[type[Any], Any] = {}
+        self.is_closed = False
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Start a task that no `dominus.deadline` of its beginner ends. What it raises is logged."""
@@ -44,6 +45,7 @@ class Background:
 
     async def aclose(self) -> None:
         """End all tasks."""
+        self.is_closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -110,9 +110,10 @@ class Runtimes:
         runtime = self._current()
         return runtime.pipeline or await runtime.open(shared)
 
-    def background(self) -> Background:
-        """Return the tasks of the running loop that outlive the calls which began them."""
-        return self._current().background
+    def background(self) -> Background | None:
+        """Return the tasks of the running loop that outlive the calls which began them; None when it ends."""
+        background = self._current().background
+        return None if background.is_closed else background
 
     async def aclose(self) -> None:
         """Close what the running loop holds."""
