@@ -26,6 +26,7 @@ from dominus.contract.request import Empty
 from dominus.errors import ConflictError, DominusError, ServiceError, ValidationError
 from dominus.orchestrator.engines.redis import client as redis_engine
 from dominus.orchestrator.engines.redis import embedded
+from dominus.orchestrator.engines.redis import epoch as redis_epoch
 from dominus.orchestrator.engines.redis.client import RedisEngine
 from dominus.orchestrator.handlers.context import Context, Idempotency
 from dominus.orchestrator.handlers.refused_writes import RefusedWrites
@@ -278,14 +279,65 @@ async def test_missing_rights_are_no_reason_to_retry(start_server: Callable[...,
         assert (caught.value.status_code, caught.value.retryable) == (503, False)
 
 
+async def test_the_epoch_leaves_out_what_redis_refuses_to_tell(
+    start_server: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_epoch, "CACHE_SECONDS", 0.0)
+    server = start_server()
+    server.admin().acl_setuser(
+        "limited", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all"], commands=["-info"]
+    )
+    server.admin().acl_setuser("blind", enabled=True, passwords=["+pw"], keys=["none"], categories=["+@all"])
+    server.admin().acl_setuser(
+        "nothing", enabled=True, passwords=["+pw"], keys=["none"], categories=["+@all"], commands=["-info"]
+    )
+    told: dict[str, str] = {}
+    for user in ("limited", "blind", "nothing"):
+        async with opened(server.url.replace("//", f"//{user}:pw@")) as engine:
+            told[user] = await engine.epoch()
+            assert await engine.epoch() == told[user]
+    assert told["nothing"] == ""
+    assert len(set(told.values())) == 3
+
+
+async def test_a_full_server_keeps_its_locks_and_tells_its_epoch(
+    start_server: Callable[..., RedisServer],
+) -> None:
+    server = start_server()
+    async with opened(server.url) as engine:
+        await call(engine, w.ACQUIRE_LOCK, logical_path="job", owner="owner-one")
+        server.admin().config_set("maxmemory", "1")
+        kept = await call(engine, w.RENEW_LOCK, once="r", logical_path="job", owner="owner-one")
+        assert kept["held"]
+        assert (await call(engine, w.LOCK_EPOCH))["epoch"]
+
+
+async def test_the_epoch_of_a_server_that_is_away_is_not_known(
+    start_server: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_epoch, "CACHE_SECONDS", 0.0)
+    server = start_server()
+    async with opened(server.url) as engine:
+        before = (await call(engine, w.LOCK_EPOCH))["epoch"]
+        server.kill()
+        with pytest.raises(ServiceError) as caught:
+            await call(engine, w.LOCK_EPOCH)
+        assert (caught.value.status_code, caught.value.code) == (503, "redis_unavailable")
+        server.start()
+        assert (await call(engine, w.LOCK_EPOCH))["epoch"] not in {before, ""}
+
+
 # --- a cluster
 
 
-async def test_every_operation_works_on_a_cluster(start_server: Callable[..., RedisServer]) -> None:
+async def test_every_operation_works_on_a_cluster(
+    start_server: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     servers = [
         start_server("--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{n}.conf") for n in range(2)
     ]
     _join(servers)
+    monkeypatch.setattr(redis_epoch, "CACHE_SECONDS", 0.0)
     async with opened(servers[0].url.replace("redis:", "redis+cluster:")) as engine:
         names = [f"k{n}" for n in range(40)]
         for name in names:
@@ -306,12 +358,18 @@ async def test_every_operation_works_on_a_cluster(start_server: Callable[..., Re
             await call(engine, w.MGET, keys=[{"logical_path": "n"}, {"logical_path": "h"}])
         grant = await call(engine, w.ACQUIRE_LOCK, once="l", logical_path="job", owner="owner-one")
         assert grant["acquired"]
-        assert await call(engine, w.RENEW_LOCK, logical_path="job", owner="owner-one") == {"held": True}
+        assert (await call(engine, w.RENEW_LOCK, logical_path="job", owner="owner-one"))["held"]
         assert await call(engine, w.RELEASE_LOCK, once="r", logical_path="job", owner="owner-one") == {
             "held": True
         }
         for name in names:
             assert await call(engine, w.DELETE, logical_path=name) == {"deleted": True}
+        epochs = {await engine.epoch() for _ in range(3)}
+        assert len(epochs) == 1
+        for server in servers:
+            server.admin().flushall()
+            epochs.add(await engine.epoch())
+        assert len(epochs) == 3, "the data of either node are noticed to be gone"
 
 
 def _join(servers: list[RedisServer]) -> None:
