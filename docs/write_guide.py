@@ -30,7 +30,7 @@ from dominus.namespaces.guardian import link_names, names
 from dominus.namespaces.guardian.rights import Roles
 from dominus.namespaces.health import Health
 from dominus.namespaces.link import ReplaceableLinks
-from dominus.namespaces.lock import Lease
+from dominus.namespaces.lease import Lease
 from dominus.namespaces.redis import Redis
 from dominus.namespaces.secrets import Secrets
 from dominus.sessions import AsyncSession, Session, Sessions

@@ -101,7 +101,7 @@ class Leases:
             if epoch is not None:
                 await self._check(epoch)
             # Jittered: many programs noticed the same restart at the same moment.
-            await shared.clock.sleep(WATCH_SECONDS * (0.8 + 0.4 * shared.random()))
+            await shared.clock.sleep(WATCH_SECONDS * (0.75 + 0.25 * shared.random()))
             epoch = await self._ask()
 
     async def _ask(self) -> str | None:
