@@ -29,8 +29,8 @@ from dominus.namespaces.ddl import Ddl
 from dominus.namespaces.guardian import link_names, names
 from dominus.namespaces.guardian.rights import Roles
 from dominus.namespaces.health import Health
-from dominus.namespaces.link import ReplaceableLinks
 from dominus.namespaces.lease import Lease
+from dominus.namespaces.link import ReplaceableLinks
 from dominus.namespaces.redis import Redis
 from dominus.namespaces.secrets import Secrets
 from dominus.sessions import AsyncSession, Session, Sessions

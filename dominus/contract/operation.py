@@ -131,7 +131,7 @@ class Service:
         retry: Retry = Retry.READ,
         **traits: Unpack[Traits],
     ) -> Operation[Req, Data]:
-        """Declare an operation that changes nothing, so that repeating it is safe.
+        """Declare an operation that changes nothing, or the same however often it is sent: repeating it is safe.
 
         Args:
             name: below the service, or whole where it has a dot.

@@ -49,6 +49,10 @@ class Leases:
         self._held[lease] = None
         self._learn(lease, lease.epoch)
 
+    def holds(self, lease: Lease) -> bool:
+        """Return whether it is held: neither lost nor given back."""
+        return lease in self._held
+
     def drop(self, lease: Lease) -> asyncio.Task[None] | None:
         """Forget a lease that is lost or given back; return the watcher if it ends with it."""
         self._held.pop(lease, None)
@@ -70,7 +74,7 @@ class Leases:
         """
         began = self._core.clock.monotonic()
         kept = await lease.claim.renew(min(timeout, lease.left()))
-        if lease not in self._held:
+        if not self.holds(lease):
             # It was given back meanwhile.
             return
         if kept["held"]:
@@ -97,7 +101,8 @@ class Leases:
 
     async def _watch(self, epoch: str | None) -> None:
         shared = self._core.shared
-        while True:
+        # A cancellation may be lost on its way through the libraries below.
+        while self._watcher is asyncio.current_task():
             if epoch is not None:
                 await self._check(epoch)
             # Jittered: many programs noticed the same restart at the same moment.
@@ -107,6 +112,8 @@ class Leases:
     async def _ask(self) -> str | None:
         # Any lease's caller may ask; after a failure the next one does, whose token may still be good.
         askers = list(self._held)
+        if not askers:
+            return None
         asker = askers[self._turn % len(askers)]
         try:
             return await asker.claim.epoch(ASK_SECONDS)
@@ -128,7 +135,7 @@ class Leases:
                 self._checking = None
 
     async def _look_after(self, lease: Lease) -> None:
-        if lease.is_lost or lease not in self._held:
+        if lease.is_lost or not self.holds(lease):
             return
         try:
             await self.renew(lease, RENEW_SECONDS)

@@ -125,9 +125,8 @@ class Lock:
         try:
             return await self._granted(claim, seen)
         except asyncio.CancelledError:
-            release = (
-                Returns.of(self._caller.core).begin(claim, was_held=False) if seen.may_be_taken else None
-            )
+            returns = Returns.of(self._caller.core)
+            release = returns.begin(claim, was_held=False) if seen.may_be_taken else None
             if release is not None:
                 # A program that ends would end the release, too, and a server that is there takes milliseconds.
                 with contextlib.suppress(TimeoutError):
@@ -160,20 +159,21 @@ class Lock:
             else:
                 seen.failure_count = 0
                 left = ends - self._clock.monotonic()
-                if lease is not None and (lease.left() > self._ttl * 2 / 3 or left <= 0):
-                    return lease
                 if lease is not None:
+                    if lease.left() > self._ttl * 2 / 3 or left <= 0:
+                        return lease
                     # The call waited out an outage, and much of the life is over: who asks again gets a new one.
-                    seen.may_be_taken = True
-                    continue
-                if left <= 0:
-                    raise LockNotAcquiredError(
-                        f"the lock {self._name!r} is held by another",
-                        endpoint="redis.lock",
-                        hint="wait= waits for it",
-                    )
-                pause = min(POLL_SECONDS, left)
+                    seen.may_be_taken, pause = True, 0.0
+                elif left > 0:
+                    pause = min(POLL_SECONDS, left)
+                else:
+                    raise self._is_taken()
             await self._clock.sleep(pause)
+
+    def _is_taken(self) -> LockNotAcquiredError:
+        return LockNotAcquiredError(
+            f"the lock {self._name!r} is held by another", endpoint="redis.lock", hint="wait= waits for it"
+        )
 
     async def _ask(self, claim: Claim, left: float) -> Lease | None:
         # Its life begins on the server, before the answer is here.
@@ -195,16 +195,17 @@ class Lock:
 
     async def _renew(self, lease: Lease, leases: Leases) -> None:
         """Renew after a third of the life; a failed try leaves time for two more."""
-        while not lease.is_lost:
+        while leases.holds(lease):
             await self._clock.sleep(min(self._ttl / 3, lease.left()))
-            if lease.is_lost:
+            if lease.is_lost or not leases.holds(lease):
                 break
             try:
                 await leases.renew(lease, self._ttl / 4)
             except DominusError as error:
                 _log.warning("renewing the lock %r failed: %s", self._name, error)
-        lease.lose()
-        leases.drop(lease)
+        if leases.holds(lease):
+            lease.lose()
+            leases.drop(lease)
 
 
 def pause_after(error: DominusError, failure_count: int, left: float, chance: float) -> float | None:

@@ -148,6 +148,21 @@ async def test_a_lock_that_was_taken_and_never_told_is_free_when_the_server_is_b
     assert time.monotonic() - began < 5
 
 
+async def test_who_waits_for_a_lock_waits_for_redis_too(stack: Stack) -> None:
+    client = stack.client(retry=RetryPolicy(stop=stop_after_attempt(1)))
+    await client.redis.exists("warm")
+    stack.server.kill()
+
+    async def work() -> bool:
+        async with client.redis.lock("job", ttl=60, wait=60) as lease:
+            return lease.is_lost
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(0.3)
+    stack.server.start()
+    assert await working is False
+
+
 async def test_a_lock_taken_by_a_caller_that_was_cancelled_is_free_at_once(stack: Stack) -> None:
     client, other = stack.client(), stack.client()
     for number in range(40):
