@@ -148,7 +148,7 @@ def _line_of(name: str, count: int, mine: list[Outcome], others: list[Outcome], 
         name,
         round(median([outcome.done for outcome in mine])),
         failed,
-        _seconds([outcome.longest for outcome in mine]),
+        f"{median([outcome.longest for outcome in mine]):.2f}",
         # Who fails at once waits for nothing.
         "-" if failed else f"{waits:.2f}",
         _seconds([outcome.first for outcome in mine]),
