@@ -9,7 +9,7 @@ import httpx
 import pytest
 from conftest import MakeRig, Rig
 
-from dominus.errors import DominusConnectionError, DominusError
+from dominus.errors import CircuitOpenError, DominusConnectionError, DominusError
 from dominus.testing import Reply, failure, ok, raises
 
 HIT = ok({"found": True, "value": 7})
@@ -157,15 +157,18 @@ async def test_a_mint_that_gave_up_is_tried_again_for_a_caller_with_more_time(ma
     assert await call == 7
 
 
-@pytest.mark.parametrize("options", [{"fail_fast": True}], ids=str)
-async def test_who_fails_fast_gets_the_usual_attempts(make_rig: MakeRig, options: dict[str, object]):
-    rig = make_rig(auto=False, default=REFUSED, client=options)
+async def test_who_fails_fast_does_not_ask_again_where_nobody_listens(make_rig: MakeRig):
+    rig = make_rig(auto=False, default=REFUSED, client={"fail_fast": True})
     await rig.warm_up()
-    call = asyncio.create_task(rig.client.redis.get("k"))
-    await rig.clock.advance(0.5)
-    with pytest.raises(DominusConnectionError):
-        await call
-    assert len(rig.server.calls) == 4
+    calls = [asyncio.create_task(rig.client.redis.get("k")) for _ in range(100)]
+    await rig.clock.advance(0.1)
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(outcome, DominusConnectionError)
+    rig.server.requests.clear()
+    for _ in range(100):
+        with pytest.raises(CircuitOpenError):
+            await rig.client.redis.get("k")
+    assert rig.server.calls == []
 
 
 async def test_one_attempt_means_one(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch):
