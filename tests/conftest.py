@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest_asyncio
 from dominus import Dominus
 from dominus.testing import MovableClock, ScriptedTransport, ok
 from dominus.transport.breaker import Breaker
+from dominus.transport.preload import WIRE
 from dominus.transport.shared import Shared
 
 TOKEN = "psk-of-the-tests-" + "0123456789abcdef" * 2
@@ -28,6 +30,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"repeat this order with --randomly-seed={seed}, or keep that of the files with -p no:randomly"
         )
+
+
+@pytest.fixture(autouse=True)
+def _usual_log_level() -> Iterator[None]:
+    """Take back what a test, or an example of the documents that it runs, set."""
+    yield
+    logging.getLogger("dominus.transport").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +86,8 @@ MakeRig = Callable[..., Rig]
 async def make_rig() -> AsyncIterator[MakeRig]:
     """`make_rig(*steps, auto=True, client={...}, **options of ScriptedTransport)`."""
     made: list[Dominus] = []
+    # The first call of a process imports in a thread, which takes time that no clock of tests moves.
+    await WIRE.finish()
 
     def make(*steps: Any, auto: bool = True, client: dict[str, Any] | None = None, **options: Any) -> Rig:
         clock = MovableClock(auto=auto)

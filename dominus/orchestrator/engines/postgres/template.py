@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from urllib.parse import quote, urlsplit
+
+import asyncpg
 
 from dominus.orchestrator.engines.postgres.pools import CLOSE_SECONDS, connect
 from dominus.orchestrator.engines.postgres.quoting import quote_name
@@ -11,6 +15,8 @@ __all__ = ["clone_database", "drop_database", "with_database"]
 
 MAINTENANCE = "postgres"
 """Connected to while others are made: a template must have no connection."""
+
+DROP_SECONDS = 5.0
 
 
 def with_database(dsn: str, name: str) -> str:
@@ -37,7 +43,16 @@ async def clone_database(dsn: str, template: str, name: str) -> str:
 async def drop_database(dsn: str, name: str) -> None:
     """Drop a database, with whoever is connected; one that is not there is fine."""
     connection = await connect(dsn, application_name="dominus template", database=MAINTENANCE)
+    ends = time.monotonic() + DROP_SECONDS
     try:
-        await connection.execute(f"DROP DATABASE IF EXISTS {quote_name(name)} WITH (FORCE)")
+        while True:
+            try:
+                await connection.execute(f"DROP DATABASE IF EXISTS {quote_name(name)} WITH (FORCE)")
+                return
+            except asyncpg.InsufficientPrivilegeError:
+                # PostgreSQL's own workers are a superuser's, whom the owner may not end; they are soon done.
+                if time.monotonic() > ends:
+                    raise
+                await asyncio.sleep(0.05)
     finally:
         await connection.close(timeout=CLOSE_SECONDS)
