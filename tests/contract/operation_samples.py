@@ -196,6 +196,8 @@ SAMPLES: Mapping[str, Sample] = {
     "db.update": Sample({"affected_rows": 1}, before=a_table),
     "db.delete": Sample({"affected_rows": 1}, before=a_table),
     "db.bulk_insert": Sample({"inserted_count": 2}, before=a_table),
+    "secure.audit": Sample(),
+    "secure.verify": Sample(),
     "ddl.create_table": Sample(
         changed(
             "created",

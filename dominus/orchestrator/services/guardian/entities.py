@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from dominus.contract.guardian.records import Entity, EntityCalls, RecordDeleted, Records
+from dominus.contract.guardian.records import Entity, EntityCalls, FixedCalls, RecordDeleted, Records
 from dominus.contract.request import Request
 from dominus.errors import ConflictError, NotFoundError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
@@ -20,20 +20,23 @@ from dominus.orchestrator.services.guardian.statements import EntityStatements
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.typing import Connection, Record
 
-__all__ = ["entity_handlers", "fetched", "missing", "place_of", "record_of"]
+__all__ = ["EntityHandlers", "entity_handlers", "fetched", "missing", "place_of", "record_of"]
 
 
-def entity_handlers(handlers: Handlers, calls: EntityCalls[Any]) -> None:
-    """Register the handlers of an entity's operations."""
-    its = _EntityHandlers(calls.entity)
+def entity_handlers(handlers: Handlers, calls: FixedCalls[Any], its: EntityHandlers | None = None) -> None:
+    """Register the handlers of an entity's operations; `its` where they do more than keep records."""
+    its = its or EntityHandlers(calls.entity)
     handlers(calls.create)(its.create)
     handlers(calls.get)(its.get)
     handlers(calls.list)(its.list)
-    handlers(calls.update)(its.update)
     handlers(calls.delete)(its.delete)
+    if isinstance(calls, EntityCalls):
+        handlers(calls.update)(its.update)
 
 
-class _EntityHandlers:
+class EntityHandlers:
+    """What answers the operations of an entity."""
+
     def __init__(self, entity: Entity[Any]) -> None:
         self._entity = entity
         self._sql = EntityStatements(entity)
@@ -42,9 +45,17 @@ class _EntityHandlers:
         async def change(connection: Connection) -> dict[str, Any]:
             await self._check_references(ctx, connection, request)
             sql, values = self._sql.insert(request)
-            return record_of(await self._one(ctx, connection, request, sql, values))
+            made = record_of(await self._one(ctx, connection, request, sql, values))
+            await self.made(ctx, connection, made)
+            return made
 
         return await written(ctx, change)
+
+    async def made(self, ctx: Context, connection: Connection, record: dict[str, Any]) -> None:
+        """Do what belongs to a new record, in its transaction."""
+
+    async def deleted(self, ctx: Context, connection: Connection, record: dict[str, Any]) -> None:
+        """Do what belongs to the end of a record, in its transaction."""
 
     async def get(self, ctx: Context, request: Any) -> dict[str, Any]:
         record_id = getattr(request, self._entity.id_field)
@@ -78,8 +89,10 @@ class _EntityHandlers:
                 raise missing(self._entity, [record_id])
             if not request.force:
                 await self._check_uses(ctx, connection, record_id, found[0])
+            row = await connection.fetchrow(self._sql.get, *place_of(ctx), record_id)
             for statement in (*self._sql.release, self._sql.delete):
                 await connection.execute(statement, *place_of(ctx), record_id)
+            await self.deleted(ctx, connection, record_of(row) if row is not None else {})
             return {"id": record_id, "deleted": True}
 
         return await written(ctx, change)
