@@ -150,7 +150,7 @@ class Dominus:
 
         return Secure(self._caller)
 
-    @cached_property
+    @property
     def db_secure(self) -> Secure:
         """The same, by its name in the published interface."""
         return self.secure

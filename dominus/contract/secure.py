@@ -78,7 +78,12 @@ def moment(value: dt.datetime) -> str:
 
 secure = Service("secure", "/api/scribe")
 AUDIT = secure.read(
-    "audit", AuditRequest, AuditPage, "List accesses to secure tables, newest first.", path="audit", method="GET"
+    "audit",
+    AuditRequest,
+    AuditPage,
+    "List accesses to secure tables, newest first.",
+    path="audit",
+    method="GET",
 )
 VERIFY = secure.read(
     "verify", Empty, Verified, "Prove that the audit trail is whole.", path="audit/verify", method="GET"

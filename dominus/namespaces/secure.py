@@ -1,4 +1,5 @@
 """dominus.secure: rows of secure tables, each access with a reason and an entry of the audit trail."""
+# Over 350 lines for its documentation: each method is a call of db.
 
 from __future__ import annotations
 
@@ -76,13 +77,37 @@ class Secure(Namespace):
         return {"reason": reason, "actor": actor}
 
     async def tables(self, schema: str = "public", *, timeout: float | None = None) -> list[rows.TableInfo]:
-        """List the tables of a schema: `db.tables`."""
+        """List the tables of a schema: `db.tables`.
+
+        Args:
+            schema: which schema.
+            timeout: seconds for the whole call; the client's without it.
+
+        Example:
+            ```python
+            names = [table["table_name"] for table in await dominus.secure.tables()]
+            ```
+        """
         return await self._db.tables(schema, timeout=timeout)
 
     async def columns(
         self, table: str, schema: str = "public", *, timeout: float | None = None
     ) -> list[rows.ColumnInfo]:
-        """List the columns of a table, which needs no reason: `db.columns`."""
+        """List the columns of a table, which needs no reason: `db.columns`.
+
+        Args:
+            table: a table or view.
+            schema: where it is.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            NotFoundError: there is no such table or schema.
+
+        Example:
+            ```python
+            names = [column["column_name"] for column in await dominus.secure.columns("people")]
+            ```
+        """
         return await self._db.columns(table, schema, timeout=timeout)
 
     async def query(
@@ -102,7 +127,35 @@ class Secure(Namespace):
         total: bool = True,
         timeout: float | None = None,
     ) -> QueryRows[Row]:
-        """Read one page of rows: `db.query`."""
+        """Read one page of rows: `db.query`.
+
+        Args:
+            table: a secure table.
+            filters: `{column: value}`, as for `db.query`.
+            sort_by: one column or several.
+            sort_order: `asc` or `desc`.
+            limit: rows of this page, 1 to 10,000.
+            offset: rows to leave out first.
+            columns: only these.
+            total: count all matches.
+            context: reason and actor in one.
+            schema: where it is.
+            reason: why; up to 1,000 characters, not empty.
+            actor: who, where that is not the token's subject.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            SecureTableError: there is no reason.
+            AuthorizationError: the table has scopes, and the token none of them.
+
+        Example:
+            ```python
+            await dominus.ddl.add_table("cases", [{"name": "id", "type": "bigint", "primary_key": True}])
+            await dominus.auth.secure_tables.create("cases")
+            why = SecureAccessContext(reason="ward round", actor="dr.ada")
+            found = await dominus.secure.query("cases", why, filters={"id": 1})
+            ```
+        """
         why = self._why(context, reason, actor)
         return await self._db.query(
             table,
@@ -133,7 +186,33 @@ class Secure(Namespace):
         page_size: int = 500,
         timeout: float | None = None,
     ) -> AsyncIterator[Row]:
-        """Walk over rows in key order, each page an entry of the trail: `db.iterate`."""
+        """Walk over rows in key order, each page an entry of the trail: `db.iterate`.
+
+        Args:
+            table: a secure table.
+            filters: `{column: value}`, as for `db.query`.
+            by: the columns that order the walk.
+            descending: walk from the greatest key.
+            columns: only these.
+            page_size: rows of a page, 1 to 10,000.
+            context: reason and actor in one.
+            schema: where it is.
+            reason: why; up to 1,000 characters, not empty.
+            actor: who, where that is not the token's subject.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            SecureTableError: there is no reason.
+            AuthorizationError: the table has scopes, and the token none of them.
+
+        Example:
+            ```python
+            await dominus.ddl.add_table("scans", [{"name": "id", "type": "bigint", "primary_key": True}])
+            await dominus.auth.secure_tables.create("scans")
+            async for row in dominus.secure.iterate("scans", reason="yearly report"):
+                print(row["id"])
+            ```
+        """
         why = self._why(context, reason, actor)
         walk = self._db.iterate(
             table,
@@ -160,7 +239,28 @@ class Secure(Namespace):
         actor: str | None = None,
         timeout: float | None = None,
     ) -> Row:
-        """Store a row and return it: `db.insert`."""
+        """Store a row and return it: `db.insert`.
+
+        Args:
+            table: a secure table.
+            data: column to value.
+            context: reason and actor in one.
+            schema: where it is.
+            reason: why; up to 1,000 characters, not empty.
+            actor: who, where that is not the token's subject.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            SecureTableError: there is no reason.
+            AuthorizationError: the table has scopes, and the token none of them.
+
+        Example:
+            ```python
+            await dominus.ddl.add_table("charts", [{"name": "id", "type": "bigint", "primary_key": True}])
+            await dominus.auth.secure_tables.create("charts")
+            await dominus.secure.insert("charts", {"id": 1}, reason="admission", actor="dr.ada")
+            ```
+        """
         why = self._why(context, reason, actor)
         return await self._db.insert(table, data, schema, timeout=timeout, **why)
 
@@ -177,7 +277,30 @@ class Secure(Namespace):
         all_rows: bool = False,
         timeout: float | None = None,
     ) -> rows.Affected:
-        """Change the rows that match: `db.update`."""
+        """Change the rows that match: `db.update`.
+
+        Args:
+            table: a secure table.
+            data: column to new value.
+            filters: `{column: value}`, as for `db.query`.
+            all_rows: change every row.
+            context: reason and actor in one.
+            schema: where it is.
+            reason: why; up to 1,000 characters, not empty.
+            actor: who, where that is not the token's subject.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            SecureTableError: there is no reason.
+            AuthorizationError: the table has scopes, and the token none of them.
+
+        Example:
+            ```python
+            await dominus.ddl.add_table("notes", [{"name": "id", "type": "bigint", "primary_key": True}])
+            await dominus.auth.secure_tables.create("notes")
+            await dominus.secure.update("notes", {"id": 2}, {"id": 1}, reason="correction")
+            ```
+        """
         why = self._why(context, reason, actor)
         return await self._db.update(table, data, filters, schema, all_rows=all_rows, timeout=timeout, **why)
 
@@ -193,7 +316,29 @@ class Secure(Namespace):
         all_rows: bool = False,
         timeout: float | None = None,
     ) -> rows.Affected:
-        """Delete the rows that match: `db.delete`."""
+        """Delete the rows that match: `db.delete`.
+
+        Args:
+            table: a secure table.
+            filters: `{column: value}`, as for `db.query`.
+            all_rows: delete every row.
+            context: reason and actor in one.
+            schema: where it is.
+            reason: why; up to 1,000 characters, not empty.
+            actor: who, where that is not the token's subject.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            SecureTableError: there is no reason.
+            AuthorizationError: the table has scopes, and the token none of them.
+
+        Example:
+            ```python
+            await dominus.ddl.add_table("drafts", [{"name": "id", "type": "bigint", "primary_key": True}])
+            await dominus.auth.secure_tables.create("drafts")
+            await dominus.secure.delete("drafts", {"id": 1}, reason="asked by the patient")
+            ```
+        """
         why = self._why(context, reason, actor)
         return await self._db.delete(table, filters, schema, all_rows=all_rows, timeout=timeout, **why)
 
@@ -208,7 +353,28 @@ class Secure(Namespace):
         actor: str | None = None,
         timeout: float | None = None,
     ) -> Any:
-        """Store any number of rows, all or nothing: `db.bulk_insert`."""
+        """Store any number of rows, all or nothing: `db.bulk_insert`.
+
+        Args:
+            table: a secure table.
+            rows: dicts, models or dataclasses; also from an asynchronous iterator.
+            context: reason and actor in one.
+            schema: where it is.
+            reason: why; up to 1,000 characters, not empty.
+            actor: who, where that is not the token's subject.
+            timeout: seconds for the whole call; the client's without it.
+
+        Raises:
+            SecureTableError: there is no reason.
+            AuthorizationError: the table has scopes, and the token none of them.
+
+        Example:
+            ```python
+            await dominus.ddl.add_table("imports", [{"name": "id", "type": "bigint", "primary_key": True}])
+            await dominus.auth.secure_tables.create("imports")
+            await dominus.secure.bulk_insert("imports", [{"id": 1}, {"id": 2}], reason="migration")
+            ```
+        """
         why = self._why(context, reason, actor)
         return await self._db.bulk_insert(table, rows, schema, timeout=timeout, **why)
 

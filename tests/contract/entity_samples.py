@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -27,6 +28,7 @@ async def fields_of(client: Dominus, entity: Entity[Any], tag: str, *, update: b
         if column.references is not None:
             found[name] = await record(client, column.references, tag)
     if entity.name == "secure_table":
+        found["table_name"] = found["table_name"].replace("-", "_")
         await client.ddl.add_table(
             found["table_name"], [{"name": "id", "type": "bigint", "primary_key": True}]
         )
@@ -88,7 +90,7 @@ def entity_samples() -> Iterator[tuple[str, Fields]]:
             return [
                 without_ids(item)
                 for item in found["items"]
-                if tag in str(item) and f"{tag}-" not in str(item)
+                if tag in str(item) and not re.search(rf"{tag}[-_]", str(item))
             ]
 
         yield calls.create.name, {"expected": whole, "before": to_create, "shape": without_ids}

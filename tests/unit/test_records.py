@@ -86,7 +86,9 @@ def test_a_flat_name_says_what_it_calls_and_takes_the_same():
         if inspect.iscoroutinefunction(member) and member.__module__ == owner.__module__
     ]
     changed = [calls for calls in ENTITIES if isinstance(calls, EntityCalls)]
-    assert len(flat) == len(guardian.operations) - len(ENTITIES) - len(changed)  # create and update are assignments
+    assert len(flat) == len(guardian.operations) - len(ENTITIES) - len(
+        changed
+    )  # create and update are assignments
     for method in flat:
         told = re.fullmatch(r"[A-Z].*: `([\w.]+)`\.", inspect.getdoc(method) or "")
         assert told, method.__name__

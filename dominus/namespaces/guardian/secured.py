@@ -41,6 +41,8 @@ class SecureTables(EntityNamespace[contract.SecureTable]):
             await dominus.ddl.add_table("patients", [{"name": "id", "type": "bigint", "primary_key": True}])
             await dominus.auth.secure_tables.create("patients")
             found = await dominus.secure.query("patients", reason="ward round")
+            await dominus.ddl.add_table("letters", [{"name": "id", "type": "bigint", "primary_key": True}])
+            await dominus.auth.create_secure_table("letters")  # its flat name
             ```
         """
         fields = {"table_name": table_name, "schema_name": schema_name}

@@ -12,9 +12,9 @@ from dominus.contract.request import Empty
 from dominus.errors import ConflictError, DominusError, ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres, is_stale_catalog, sqlstate
 from dominus.orchestrator.engines.postgres.typing import Record
+from dominus.orchestrator.handlers.audit import append
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import exactly_once, remembered
-from dominus.orchestrator.handlers.audit import append
 from dominus.orchestrator.handlers.registry import Handlers
 from dominus.orchestrator.handlers.secure_access import access_of, audited, require_reason
 from dominus.orchestrator.sql import bulk, keyset
@@ -210,7 +210,7 @@ async def _store_lines(
 ) -> RawJson:
     subject = ctx.principal.subject
     catalog = await ctx.resources.catalog.listening()
-    known = await catalog.table(request.schema_, request.table)
+    known = await catalog.latest(request.schema_, request.table)
     require_reason(ctx, known, request.reason)
     pool = await ctx.resources.postgres.secure() if known.is_secure else ctx.resources.postgres.data
     async with (

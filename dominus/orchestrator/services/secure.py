@@ -42,7 +42,7 @@ _HAS_TABLES = "SELECT EXISTS (SELECT FROM dominus.secure_tables WHERE project = 
 @handlers(contract.AUDIT)
 async def audit(ctx: Context, request: contract.AuditRequest) -> contract.AuditPage:
     """Newest first, by the number of an entry."""
-    where, values = ["project = $1", "environment = $2"], [*Chain(ctx).place]
+    where, values = ["project = $1", "environment = $2"], list[Any](Chain(ctx).place)
     given: list[tuple[str, Any]] = [(sql, getattr(request, name)) for name, sql in _FILTERS.items()]
     if request.cursor is not None:
         given.append(("number < ${}", int(request.cursor)))
@@ -51,7 +51,9 @@ async def audit(ctx: Context, request: contract.AuditRequest) -> contract.AuditP
             values.append(value)
             where.append(sql.format(len(values)))
     values.append(request.limit)
-    query = f"SELECT * FROM dominus.audit WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT ${len(values)}"
+    query = (
+        f"SELECT * FROM dominus.audit WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT ${len(values)}"
+    )
     try:
         rows = await ctx.resources.postgres.system.fetch(query, *values)
     except FAILURES as error:

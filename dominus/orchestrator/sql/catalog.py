@@ -186,6 +186,14 @@ class Catalog:
             return known[1]
         return await self._load(schema, name, connection or self._postgres.data)
 
+    async def latest(self, schema: str, name: str) -> Table:
+        """Return a table as it is now, for what cannot be tried again.
+
+        Raises:
+            NotFoundError: as for `table`.
+        """
+        return await self._load(schema, name, self._postgres.data)
+
     async def has_changed(self, table: Table) -> bool:
         """Read a table anew; return whether it differs from what was known."""
         return await self._load(table.schema, table.name, self._postgres.data) != table

@@ -202,8 +202,9 @@ def insert(table: Table, request: InsertRequest, key: Key) -> Statement:
             same = " AND ".join(
                 f"t.{quote(name)} {table.column(name).sign('=')} given.{quote(name)}" for name in conflict
             )
+            again = f"{row_or_refusal(table, 'e')}{_touched_one(table, 'e')}"
             found += (
-                f" UNION ALL SELECT {row_or_refusal(table, 'e')}{_touched_one(table, 'e')} FROM (SELECT {selected} FROM {table.sql} AS t"
+                f" UNION ALL SELECT {again} FROM (SELECT {selected} FROM {table.sql} AS t"
                 f" JOIN given ON {same}) AS e WHERE NOT EXISTS (SELECT FROM written)"
             )
     ctes.append(f"answer AS MATERIALIZED ({found})")

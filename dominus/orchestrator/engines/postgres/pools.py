@@ -120,15 +120,18 @@ class Postgres:
         """
         async with self._opening:
             if self._secure is None:
-                pool = await self._open_secure()
-                try:
-                    async with pool.acquire() as connection:
-                        await check_powers(self.system, connection)
-                except BaseException:
-                    pool.terminate()
-                    raise
-                self._secure = pool
+                self._secure = await self._checked_secure()
             return self._secure
+
+    async def _checked_secure(self) -> Pool:
+        pool: Pool = await self._open_secure()
+        try:
+            async with pool.acquire() as connection:
+                await check_powers(self.system, connection)
+        except BaseException:
+            pool.terminate()
+            raise
+        return pool
 
     async def check(self) -> None:
         """Ask the database for an answer."""

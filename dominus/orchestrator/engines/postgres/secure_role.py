@@ -106,7 +106,7 @@ def secure_role_of(data_role: str) -> str:
 
 
 async def prepare_secure_role(connection: Connection, data_role: str) -> None:
-    """Make the role and give it its rights. Where the owner may not, the rest works, and no table can be made secure."""
+    """Make the role and give it its rights; where the owner may not, no table can be made secure."""
     name = secure_role_of(data_role)
     role = quote_name(name)
     database = quote_name(await connection.fetchval("SELECT current_database()"))
@@ -156,7 +156,9 @@ async def make_secure(connection: Connection, data_role: str, schema: str, table
         raise _obstacle(schema, table, "its schema belongs to the role of sessions, which could drop it")
     label = f"{quote_name(schema)}.{quote_name(table)}"
     try:
-        await connection.execute(f"GRANT USAGE, CREATE ON SCHEMA {quote_name(schema)} TO {quote_name(secure)}")
+        await connection.execute(
+            f"GRANT USAGE, CREATE ON SCHEMA {quote_name(schema)} TO {quote_name(secure)}"
+        )
         async with _Giving(connection, found["owner"], secure):
             # Nothing is put into its way between the look and the change; and statements that run end before.
             await connection.execute(f"LOCK TABLE {label} IN ACCESS EXCLUSIVE MODE")

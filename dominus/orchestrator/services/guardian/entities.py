@@ -42,6 +42,8 @@ class EntityHandlers:
         self._sql = EntityStatements(entity)
 
     async def create(self, ctx: Context, request: Request) -> RawJson:
+        """Make a record."""
+
         async def change(connection: Connection) -> dict[str, Any]:
             await self._check_references(ctx, connection, request)
             sql, values = self._sql.insert(request)
@@ -58,6 +60,7 @@ class EntityHandlers:
         """Do what belongs to the end of a record, in its transaction."""
 
     async def get(self, ctx: Context, request: Any) -> dict[str, Any]:
+        """Return a record."""
         record_id = getattr(request, self._entity.id_field)
         rows = await fetched(ctx, self._sql.get, record_id)
         if not rows:
@@ -65,6 +68,7 @@ class EntityHandlers:
         return record_of(rows[0])
 
     async def list(self, ctx: Context, request: Any) -> Records[Any]:
+        """Return a page of records."""
         (page, values), (count, count_values) = self._sql.list(request)
         rows = await fetched(ctx, page, *values)
         total = (await fetched(ctx, count, *count_values))[0][0]
@@ -73,6 +77,8 @@ class EntityHandlers:
         return {"items": items, "total": total, "cursor": cursor}
 
     async def update(self, ctx: Context, request: Request) -> RawJson:
+        """Change a record."""
+
         async def change(connection: Connection) -> dict[str, Any]:
             await self._check_references(ctx, connection, request)
             sql, values = self._sql.update(request)
@@ -81,6 +87,7 @@ class EntityHandlers:
         return await written(ctx, change)
 
     async def delete(self, ctx: Context, request: Any) -> RawJson:
+        """Delete a record."""
         record_id = getattr(request, self._entity.id_field)
 
         async def change(connection: Connection) -> RecordDeleted:

@@ -12,8 +12,9 @@ from dominus.orchestrator.services.guardian.entities import EntityHandlers
 from dominus.orchestrator.sql.tables import is_system_schema
 
 if TYPE_CHECKING:
+    from dominus.contract.request import Request
     from dominus.orchestrator.engines.postgres.typing import Connection
-    from dominus.orchestrator.handlers.context import Context
+    from dominus.orchestrator.handlers.context import Context, RawJson
 
 __all__ = ["SecureTables"]
 
@@ -27,6 +28,19 @@ class SecureTables(EntityHandlers):
 
     def __init__(self) -> None:
         super().__init__(SECURE_TABLES.entity)
+
+    async def create(self, ctx: Context, request: Request) -> RawJson:
+        """Register a table."""
+        made = await super().create(ctx, request)
+        # The others are notified; the caller's next request here shall not have to race with that.
+        ctx.resources.catalog.forget()
+        return made
+
+    async def delete(self, ctx: Context, request: Any) -> RawJson:
+        """Release a table."""
+        deleted = await super().delete(ctx, request)
+        ctx.resources.catalog.forget()
+        return deleted
 
     async def made(self, ctx: Context, connection: Connection, record: dict[str, Any]) -> None:
         """Give the table to the role of secure tables."""
