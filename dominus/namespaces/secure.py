@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ class Secure(Namespace):
         return Db(self._caller)
 
     @contextlib.contextmanager
-    def access(self, reason: str, actor: str | None = None) -> Iterator[Secure]:
+    def access(self, reason: str, actor: str | None = None) -> Generator[Secure]:
         """Give one reason to all calls of a block.
 
         Args:
@@ -131,17 +131,17 @@ class Secure(Namespace):
 
         Args:
             table: a secure table.
+            context: reason and actor in one.
+            schema: where it is.
             filters: `{column: value}`, as for `db.query`.
             sort_by: one column or several.
             sort_order: `asc` or `desc`.
             limit: rows of this page, 1 to 10,000.
             offset: rows to leave out first.
-            columns: only these.
-            total: count all matches.
-            context: reason and actor in one.
-            schema: where it is.
             reason: why; up to 1,000 characters, not empty.
             actor: who, where that is not the token's subject.
+            columns: only these.
+            total: count all matches.
             timeout: seconds for the whole call; the client's without it.
 
         Raises:
@@ -190,15 +190,15 @@ class Secure(Namespace):
 
         Args:
             table: a secure table.
+            context: reason and actor in one.
+            schema: where it is.
             filters: `{column: value}`, as for `db.query`.
+            reason: why; up to 1,000 characters, not empty.
+            actor: who, where that is not the token's subject.
             by: the columns that order the walk.
             descending: walk from the greatest key.
             columns: only these.
             page_size: rows of a page, 1 to 10,000.
-            context: reason and actor in one.
-            schema: where it is.
-            reason: why; up to 1,000 characters, not empty.
-            actor: who, where that is not the token's subject.
             timeout: seconds for the whole call; the client's without it.
 
         Raises:
@@ -283,11 +283,11 @@ class Secure(Namespace):
             table: a secure table.
             data: column to new value.
             filters: `{column: value}`, as for `db.query`.
-            all_rows: change every row.
             context: reason and actor in one.
             schema: where it is.
             reason: why; up to 1,000 characters, not empty.
             actor: who, where that is not the token's subject.
+            all_rows: change every row.
             timeout: seconds for the whole call; the client's without it.
 
         Raises:
@@ -321,11 +321,11 @@ class Secure(Namespace):
         Args:
             table: a secure table.
             filters: `{column: value}`, as for `db.query`.
-            all_rows: delete every row.
             context: reason and actor in one.
             schema: where it is.
             reason: why; up to 1,000 characters, not empty.
             actor: who, where that is not the token's subject.
+            all_rows: delete every row.
             timeout: seconds for the whole call; the client's without it.
 
         Raises:
