@@ -127,7 +127,7 @@ async def secure(said):
     said["query"] = await outcome(d.query("compat_secure", why))
     said["query_none"] = await outcome(d.query("compat_secure", none))
     said["query_db"] = await outcome(dominus.db.query("compat_secure"))
-    said["update"] = await outcome(d.update("compat_secure", {"status": "x"}, {"email": ROW["email"]}, why))
+    said["update"] = await outcome(d.update("compat_secure", {"big": 7}, {"email": ROW["email"]}, why))
     said["bulk_insert"] = await outcome(d.bulk_insert("compat_secure", [{"email": "more"}], why))
     said["delete"] = await outcome(d.delete("compat_secure", {"email": "more"}, why))
     scope = (await a.create_scope("compat:care", "Care"))["id"]
