@@ -33,6 +33,7 @@ from dominus.namespaces.lease import Lease
 from dominus.namespaces.link import ReplaceableLinks
 from dominus.namespaces.redis import Redis
 from dominus.namespaces.secrets import Secrets
+from dominus.namespaces.secure import Secure
 from dominus.sessions import AsyncSession, Session, Sessions
 from dominus.sessions.factories import PostgresSessions, RedisSessions, TigerBeetleSessions
 from dominus.sessions.with_token import TigerBeetle
@@ -46,6 +47,7 @@ NAMESPACES: dict[str, type] = {
     "secrets": Secrets,
     "db": Db,
     "ddl": Ddl,
+    "secure": Secure,
     "redis": Redis,
     "auth": Auth,
     "health": Health,

@@ -7,7 +7,7 @@ await dominus.db.query("users", filters={"status": "active"})
 """
 
 from dominus._version import __version__
-from dominus.client import Dominus, RetryPolicy, dominus
+from dominus.client import Dominus, RetryPolicy, SecureAccessContext, dominus
 from dominus.errors import (
     AuthenticationError,
     AuthorizationError,
@@ -47,6 +47,7 @@ __all__ = [
     "ProxyError",
     "RateLimitError",
     "RetryPolicy",
+    "SecureAccessContext",
     "SecureTableError",
     "ServiceError",
     "ValidationError",

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from dominus.caller import Caller, Core
+from dominus.contract.secure_context import SecureAccessContext
 from dominus.errors import AuthenticationError, ValidationError
 from dominus.hints import refuses, unknown_name
 from dominus.result import MISSING
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     from dominus.namespaces.health import Health
     from dominus.namespaces.redis import Redis
     from dominus.namespaces.secrets import Secrets
+    from dominus.namespaces.secure import Secure
     from dominus.sessions import Sessions
     from dominus.settings import Settings
     from dominus.transport.circuit import BreakerName
     from dominus.transport.clock import Clock
     from dominus.transport.shared import ColdStart, Stats
 
-__all__ = ["Dominus", "RetryPolicy", "dominus"]
+__all__ = ["Dominus", "RetryPolicy", "SecureAccessContext", "dominus"]
 
 _TOKEN = re.compile("[!-~]+")
 
@@ -140,6 +142,18 @@ class Dominus:
         from dominus.namespaces.db import Db
 
         return Db(self._caller)
+
+    @cached_property
+    def secure(self) -> Secure:
+        """Rows of secure tables, and the trail of who touched them."""
+        from dominus.namespaces.secure import Secure
+
+        return Secure(self._caller)
+
+    @property
+    def db_secure(self) -> Secure:
+        """The same, by its name in the published interface."""
+        return self.secure
 
     @cached_property
     def ddl(self) -> Ddl:

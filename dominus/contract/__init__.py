@@ -14,13 +14,14 @@ __all__ = ["operations", "services"]
 @cache
 def services() -> tuple[Service, ...]:
     """Return every service: the one list that client, server, documents and tests read."""
-    from dominus.contract import auth, db, ddl, guardian, health, redis, secrets, sessions
+    from dominus.contract import auth, db, ddl, guardian, health, redis, secrets, secure, sessions
 
     return (
         auth.auth,
         guardian.guardian,
         secrets.secrets,
         db.db,
+        secure.secure,
         ddl.ddl,
         redis.redis,
         sessions.sessions,

@@ -30,6 +30,7 @@ COMMON = (
 KEYED = ("idempotency_key_reused",)
 """Every write, but only if the caller sends its own keys."""
 TABLE = (
+    "secure_table",
     "unknown_schema",
     "unknown_table",
     "insufficient_privilege",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Generic, TypeVar
 
-from dominus.contract.guardian.records import MAX_RECORDS, EntityCalls, RecordDeleted, Records
+from dominus.contract.guardian.records import MAX_RECORDS, FixedCalls, RecordDeleted, Records
 from dominus.namespaces.base import Namespace
 
 __all__ = ["EntityNamespace"]
@@ -16,7 +16,7 @@ Row = TypeVar("Row")
 class EntityNamespace(Namespace, Generic[Row]):
     """The records of one kind. Ids are UUIDs as text; every method raises ValidationError for what is none."""
 
-    _calls: ClassVar[EntityCalls[Any]]
+    _calls: ClassVar[FixedCalls[Any]]
 
     async def get(self, record_id: str, /, *, timeout: float | None = None) -> Row:
         """Return a record.

@@ -21,6 +21,7 @@ import outage
 import overhead
 import queries
 import redis_get
+import secure
 import sessions
 import startup
 import uvloop
@@ -29,6 +30,7 @@ PARTS = {
     "redis": redis_get.run,
     "client": client.run,
     "queries": queries.run,
+    "secure": secure.run,
     "bulk": bulk.run,
     "overhead": overhead.run,
     "startup": startup.run,

@@ -109,6 +109,36 @@ async def tables(said):
     said["after_drop"] = await outcome(db.query("compat", limit=1))
 
 
+async def secure(said):
+    """Every call of the namespace of secure tables, and of their records."""
+    from dominus.namespaces.secure import SecureAccessContext
+
+    a, d = dominus.auth, dominus.db_secure
+    why, none = SecureAccessContext(reason="care", actor="dr"), SecureAccessContext(reason="", actor="")
+    await dominus.ddl.create_table("public", "compat_secure", COLUMNS)
+    made = said["create"] = await outcome(a.create_secure_table("compat_secure"))
+    record_id = made["result"]["id"]
+    said["again"] = await outcome(a.create_secure_table("compat_secure", "public"))
+    said["get"] = await outcome(a.get_secure_table(record_id))
+    said["list"] = await outcome(a.list_secure_tables(limit=10, offset=0))
+    said["tables"] = await outcome(d.tables())
+    said["columns"] = await outcome(d.columns("compat_secure"))
+    said["insert"] = await outcome(d.insert("compat_secure", ROW, why))
+    said["query"] = await outcome(d.query("compat_secure", why))
+    said["query_none"] = await outcome(d.query("compat_secure", none))
+    said["query_db"] = await outcome(dominus.db.query("compat_secure"))
+    said["update"] = await outcome(d.update("compat_secure", {"big": 7}, {"email": ROW["email"]}, why))
+    said["bulk_insert"] = await outcome(d.bulk_insert("compat_secure", [{"email": "more"}], why))
+    said["delete"] = await outcome(d.delete("compat_secure", {"email": "more"}, why))
+    scope = (await a.create_scope("compat:care", "Care"))["id"]
+    said["add_scopes"] = await outcome(a.add_secure_table_scopes(record_id, [scope]))
+    said["get_scopes"] = await outcome(a.get_secure_table_scopes(record_id))
+    said["remove_scopes"] = await outcome(a.remove_secure_table_scopes(record_id, [scope]))
+    said["delete_table"] = await outcome(a.delete_secure_table(record_id))
+    said["after"] = await outcome(dominus.db.query("compat_secure"))
+    await a.delete_scope(scope)
+
+
 async def cache(said):
     r = dominus.redis
     said["set"] = await outcome(r.set("compat:1", {"name": "Jörg"}, ttl=120))

@@ -24,7 +24,7 @@ from live_support import Live, live, running
 from dominus import Dominus
 from dominus.contract import operations
 from dominus.contract.guardian import ENTITIES, LINKS, guardian
-from dominus.contract.guardian.records import Link
+from dominus.contract.guardian.records import EntityCalls, Link
 
 __all__ = ["live"]
 # Making the environment takes 10 to 20 s, over a slow network more.
@@ -96,7 +96,7 @@ def run(python: Path, url: str, token: str, *parts: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def said(live: Live, published_python: Path) -> dict[str, Any]:
-    parts = ["secrets", "tables", "cache", "health", "auth", "records", "signatures", "unknown"]
+    parts = ["secrets", "tables", "secure", "cache", "health", "auth", "records", "signatures", "unknown"]
     return run(published_python, live.url, live.psk, *parts)
 
 
@@ -280,7 +280,29 @@ def test_tokens_are_minted_and_verified(said: dict[str, Any]) -> None:
     assert part["public_key"]["public_key"].startswith("-----BEGIN PUBLIC KEY-----")
 
 
-RECORDS = {calls.entity.name: calls.entity for calls in ENTITIES}
+def test_secure_tables_are_used_with_a_reason(said: dict[str, Any]) -> None:
+    part = Part(said["secure"])
+    made = part["create"]
+    assert (made["table_name"], made["schema_name"]) == ("compat_secure", "public")
+    assert part["get"] == made
+    assert part["list"]["items"] == [made]
+    assert part.refused("again")[:2] == (409, "already_exists")
+    assert "compat_secure" in {table["table_name"] for table in part["tables"]}
+    assert "is_primary_key" in part["columns"][0]
+    assert part["query"]["rows"] == [part["insert"]]
+    for name in ("query_none", "query_db"):
+        assert part.refused(name)[:2] == (403, "secure_table")
+    assert part["update"]["affected_rows"] == part["delete"]["affected_rows"] == 1
+    assert part["bulk_insert"]["inserted_count"] == 1
+    assert part["add_scopes"] == {"added": 1}
+    assert [scope["slug"] for scope in part["get_scopes"]] == ["compat:care"]
+    assert part.refused("remove_scopes")[:2] == (400, "validation")
+    assert part["delete_table"]["deleted"] is True
+    assert [row["big"] for row in part["after"]["rows"]] == [7]
+
+
+RECORDS = {calls.entity.name: calls.entity for calls in ENTITIES if isinstance(calls, EntityCalls)}
+LINKED = [calls.link for calls in LINKS if calls.link.owner.name in RECORDS]
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -298,7 +320,7 @@ def test_records_are_made_listed_changed_and_deleted(name: str, said: dict[str, 
     assert part[f"delete_{name}"] == {"id": made["id"], "deleted": True}
 
 
-@pytest.mark.parametrize("link", [calls.link for calls in LINKS], ids=lambda link: link.table)
+@pytest.mark.parametrize("link", LINKED, ids=lambda link: link.table)
 def test_links_are_added_listed_and_never_removed_by_a_body_that_is_missing(
     link: Link[Any], said: dict[str, Any]
 ) -> None:

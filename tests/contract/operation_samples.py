@@ -196,6 +196,8 @@ SAMPLES: Mapping[str, Sample] = {
     "db.update": Sample({"affected_rows": 1}, before=a_table),
     "db.delete": Sample({"affected_rows": 1}, before=a_table),
     "db.bulk_insert": Sample({"inserted_count": 2}, before=a_table),
+    "secure.audit": Sample(shape=lambda found, _tag: sorted(found)),
+    "secure.verify": Sample(shape=lambda found, _tag: sorted(found)),
     "ddl.create_table": Sample(
         changed(
             "created",

@@ -15,6 +15,7 @@ from dominus.contract.guardian.records import (
     Column,
     Entity,
     EntityCalls,
+    FixedCalls,
     Id,
     Link,
     LinkCalls,
@@ -23,10 +24,10 @@ from dominus.contract.guardian.records import (
     Records,
     ReplaceableCalls,
 )
-from dominus.contract.operation import Service
+from dominus.contract.operation import Operation, Service
 from dominus.contract.request import Example, Omit, Request
 
-__all__ = ["derive", "derive_link", "derive_replaceable", "guardian"]
+__all__ = ["derive", "derive_fixed", "derive_link", "derive_replaceable", "guardian"]
 
 Row = TypeVar("Row")
 
@@ -58,25 +59,46 @@ def _at(path: str, method: str, *errors: str) -> _Place:
 
 def derive(entity: Entity[Row]) -> EntityCalls[Row]:
     """Declare the operations of an entity."""
+    name, words = entity.name, entity.words
+    update = _models(entity)[3]
+    changed = [column for column in entity.columns.values() if column.in_update]
+    create, get, listed = _made_and_read(entity)
+    place = _at(_record(entity), "PUT", "not_found", *_codes(changed))
+    updating = guardian.write(f"update_{name}", update, entity.row, f"Change a {words}.", **place)
+    return EntityCalls(entity, create, get, listed, _deleted(entity), updating)
+
+
+def derive_fixed(entity: Entity[Row], *errors: str) -> FixedCalls[Row]:
+    """Declare the operations of an entity whose records stay as they were made; `errors` are those of making one."""
+    return FixedCalls(entity, *_made_and_read(entity, *errors), _deleted(entity))
+
+
+def _made_and_read(
+    entity: Entity[Row], *errors: str
+) -> tuple[Operation[Any, Row], Operation[Any, Row], Operation[Any, Records[Row]]]:
     name, row, words, route = entity.name, entity.row, entity.words, entity.route
-    record = f"{route}/{{{entity.id_field}}}"
-    create, get, listed, update, delete = _models(entity)
-    columns = entity.columns.values()
-    creating = _at(route, "POST", *_codes(column for column in columns if column.in_create))
-    updating = _at(record, "PUT", "not_found", *_codes(column for column in columns if column.in_update))
-    listing, reading = _at(route, "GET", "invalid_cursor"), _at(record, "GET", "not_found")
-    deleting = _at(record, "DELETE", "not_found", "in_use")
-    many = entity.plural.replace("_", " ")
-    return EntityCalls(
-        entity,
+    create, get, listed, _, _ = _models(entity)
+    made = [column for column in entity.columns.values() if column.in_create]
+    creating = _at(route, "POST", *_codes(made), *errors)
+    listing, reading = _at(route, "GET", "invalid_cursor"), _at(_record(entity), "GET", "not_found")
+    many = f"List {entity.plural.replace('_', ' ')}, a page at a time."
+    return (
         guardian.write(f"create_{name}", create, row, f"Create a {words}.", **creating),
         guardian.read(f"get_{name}", get, row, f"Read a {words}.", **reading),
-        guardian.read(
-            f"list_{entity.plural}", listed, Records[row], f"List {many}, a page at a time.", **listing
-        ),
-        guardian.write(f"update_{name}", update, row, f"Change a {words}.", **updating),
-        guardian.write(f"delete_{name}", delete, RecordDeleted, f"Delete a {words}.", **deleting),
+        guardian.read(f"list_{entity.plural}", listed, Records[row], many, **listing),
     )
+
+
+def _deleted(entity: Entity[Any]) -> Operation[Any, RecordDeleted]:
+    place = _at(_record(entity), "DELETE", "not_found", "in_use")
+    delete = _models(entity)[4]
+    return guardian.write(
+        f"delete_{entity.name}", delete, RecordDeleted, f"Delete a {entity.words}.", **place
+    )
+
+
+def _record(entity: Entity[Any]) -> str:
+    return f"{entity.route}/{{{entity.id_field}}}"
 
 
 def _codes(written: Iterable[Column]) -> Iterator[str]:

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, StringConstraints
 from typing_extensions import TypedDict
 
-from dominus.contract.guardian.derive import derive, derive_link, derive_replaceable
+from dominus.contract.guardian.derive import derive, derive_fixed, derive_link, derive_replaceable
 from dominus.contract.guardian.records import EXAMPLE_ID, Column, Entity, Id, Link
-from dominus.contract.request import plain_text
+from dominus.contract.request import Identifier, plain_text
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(plain_text)]
 Text = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
@@ -94,6 +94,16 @@ class Page(TypedDict):
     description: str | None
     is_active: bool
     show_in_nav: bool
+    created_at: str
+    updated_at: str
+
+
+class SecureTable(TypedDict):
+    """A table whose rows are touched with a reason only."""
+
+    id: str
+    table_name: str
+    schema_name: str
     created_at: str
     updated_at: str
 
@@ -192,7 +202,24 @@ PAGES = derive(
         },
     )
 )
-ENTITIES = (SCOPES, ROLES, TENANT_CATEGORIES, TENANTS, SUBTYPES, PAGES)
+SECURE_TABLES = derive_fixed(
+    Entity(
+        name="secure_table",
+        plural="secure_tables",
+        row=SecureTable,
+        order="table_name",
+        columns={
+            "table_name": Column(kind=Identifier, example="patients", is_unique=True),
+            "schema_name": Column(kind=Identifier, example="public", default="public"),
+        },
+    ),
+    "unknown_table",
+    "unknown_schema",
+    "cannot_be_secure",
+    "secure_tables_unavailable",
+    "lock_timeout",
+)
+ENTITIES = (SCOPES, ROLES, TENANT_CATEGORIES, TENANTS, SUBTYPES, PAGES, SECURE_TABLES)
 
 ROLE_SCOPES = derive_link(Link(owner=ROLES.entity, name="scopes", target=SCOPES.entity))
 ROLE_TENANTS = derive_link(Link(owner=ROLES.entity, name="tenants", target=TENANTS.entity))
@@ -214,6 +241,7 @@ PAGE_EXCLUDED_SCOPES = derive_replaceable(
     Link(owner=PAGES.entity, name="excluded_scopes", target=SCOPES.entity)
 )
 PAGE_EXCLUDED_ROLES = derive_replaceable(Link(owner=PAGES.entity, name="excluded_roles", target=ROLES.entity))
+SECURE_TABLE_SCOPES = derive_link(Link(owner=SECURE_TABLES.entity, name="scopes", target=SCOPES.entity))
 LINKS = (
     ROLE_SCOPES,
     ROLE_TENANTS,
@@ -229,4 +257,5 @@ LINKS = (
     PAGE_CATEGORIES,
     PAGE_EXCLUDED_SCOPES,
     PAGE_EXCLUDED_ROLES,
+    SECURE_TABLE_SCOPES,
 )

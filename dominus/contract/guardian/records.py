@@ -20,6 +20,7 @@ __all__ = [
     "Column",
     "Entity",
     "EntityCalls",
+    "FixedCalls",
     "Id",
     "Link",
     "LinkCalls",
@@ -149,15 +150,21 @@ class Link(Generic[Row]):
 
 
 @dataclass(frozen=True, slots=True)
-class EntityCalls(Generic[Row]):
-    """The operations of an entity."""
+class FixedCalls(Generic[Row]):
+    """The operations of an entity whose records stay as they were made."""
 
     entity: Entity[Row]
     create: Operation[Any, Row]
     get: Operation[Any, Row]
     list: Operation[Any, Records[Row]]
-    update: Operation[Any, Row]
     delete: Operation[Any, RecordDeleted]
+
+
+@dataclass(frozen=True, slots=True)
+class EntityCalls(FixedCalls[Row]):
+    """The operations of an entity."""
+
+    update: Operation[Any, Row]
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,3 +276,21 @@ class LinkNames(EntityNames):
     ) -> list[Role]:
         """Replace all excluded roles of a page: `pages.excluded_roles.set`."""
         return await self.pages.excluded_roles.set(page_id, role_ids, timeout=timeout)
+
+    async def get_secure_table_scopes(
+        self, secure_table_id: str, *, timeout: float | None = None
+    ) -> list[Scope]:
+        """Return the scopes of a secure table: `secure_tables.scopes.list`."""
+        return await self.secure_tables.scopes.list(secure_table_id, timeout=timeout)
+
+    async def add_secure_table_scopes(
+        self, secure_table_id: str, scope_ids: Sequence[str], *, timeout: float | None = None
+    ) -> LinksChanged:
+        """Add scopes to a secure table: `secure_tables.scopes.add`."""
+        return await self.secure_tables.scopes.add(secure_table_id, scope_ids, timeout=timeout)
+
+    async def remove_secure_table_scopes(
+        self, secure_table_id: str, scope_ids: Sequence[str], *, timeout: float | None = None
+    ) -> LinksChanged:
+        """Remove scopes from a secure table: `secure_tables.scopes.remove`."""
+        return await self.secure_tables.scopes.remove(secure_table_id, scope_ids, timeout=timeout)

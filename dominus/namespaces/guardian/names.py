@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from dominus.contract.guardian.entities import Page, Role, Scope, Status, Subtype, Tenant, TenantCategory
+from dominus.contract.guardian.entities import (
+    Page,
+    Role,
+    Scope,
+    SecureTable,
+    Status,
+    Subtype,
+    Tenant,
+    TenantCategory,
+)
 from dominus.contract.guardian.records import RecordDeleted, Records
 from dominus.namespaces.base import Namespace
 from dominus.namespaces.guardian.rights import Pages, Roles, Scopes
+from dominus.namespaces.guardian.secured import SecureTables
 from dominus.namespaces.guardian.tenancy import Subtypes, TenantCategories, Tenants
 
 __all__ = ["EntityNames"]
@@ -173,3 +183,26 @@ class EntityNames(Namespace):
     ) -> RecordDeleted:
         """Delete a page: `pages.delete`."""
         return await self.pages.delete(page_id, force=force, timeout=timeout)
+
+    @cached_property
+    def secure_tables(self) -> SecureTables:
+        """Tables whose rows are touched with a reason only."""
+        return SecureTables(self._caller)
+
+    create_secure_table = SecureTables.create
+
+    async def get_secure_table(self, secure_table_id: str, *, timeout: float | None = None) -> SecureTable:
+        """Return a secure table: `secure_tables.get`."""
+        return await self.secure_tables.get(secure_table_id, timeout=timeout)
+
+    async def list_secure_tables(
+        self, limit: int = 100, offset: int = 0, *, timeout: float | None = None
+    ) -> Records[SecureTable]:
+        """Return a page of secure tables, sorted by name: `secure_tables.list`."""
+        return await self.secure_tables.list(limit, offset, timeout=timeout)
+
+    async def delete_secure_table(
+        self, secure_table_id: str, *, force: bool = False, timeout: float | None = None
+    ) -> RecordDeleted:
+        """Make a table plain again: `secure_tables.delete`."""
+        return await self.secure_tables.delete(secure_table_id, force=force, timeout=timeout)

@@ -10,11 +10,13 @@ from pydantic_core import to_json
 from dominus.contract import db as contract
 from dominus.contract.request import Empty
 from dominus.errors import ConflictError, DominusError, ValidationError
-from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres, is_stale_catalog
+from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres, is_stale_catalog, sqlstate
 from dominus.orchestrator.engines.postgres.typing import Record
+from dominus.orchestrator.handlers.audit import append
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import exactly_once, remembered
 from dominus.orchestrator.handlers.registry import Handlers
+from dominus.orchestrator.handlers.secure_access import access_of, audited, require_reason
 from dominus.orchestrator.sql import bulk, keyset
 from dominus.orchestrator.sql import statements as sql
 from dominus.orchestrator.sql.answer_size import MAX_ANSWER_BYTES, is_too_large
@@ -74,7 +76,7 @@ async def columns(ctx: Context, request: contract.TableRequest) -> contract.Colu
 
 
 async def _run(
-    ctx: Context, request: contract.Values, build: Callable[[Table], Statement]
+    ctx: Context, operation: str, request: contract.Values, build: Callable[[Table], Statement]
 ) -> tuple[Record | None, Statement]:
     """Build a statement for a table as it is known, and run it; once more when the table was altered."""
     postgres = ctx.resources.postgres
@@ -82,15 +84,20 @@ async def _run(
     is_second = False
     while True:
         table = await catalog.table(request.schema_, request.table)
+        require_reason(ctx, table, request.reason)
         statement: Statement | None = None
         try:
             table.refuse_naive(request.naive or ())
             statement = build(table)
             async with ctx.resources.data_share.of(ctx.principal.subject, (table.schema, table.name)):
+                if table.is_secure:
+                    return await audited(ctx, operation, request, table, statement), statement
                 asked = postgres.data.fetchrow(statement.sql, *statement.args, is_inert=statement.is_inert)
                 return await asked, statement
         except (ValidationError, *FAILURES) as error:
             is_stale = is_stale_catalog(error) or getattr(error, "code", None) == "unknown_column"
+            # It became secure, or is no longer: its owner is another.
+            is_stale = is_stale or sqlstate(error) == "42501"
             if is_second or not is_stale or not await catalog.has_changed(table):
                 if statement is None or isinstance(error, DominusError):
                     raise
@@ -120,8 +127,8 @@ def _row_too_large() -> ValidationError:
 @handlers(contract.QUERY)
 async def query(ctx: Context, request: contract.QueryRequest) -> RawJson:
     """Read rows, and count what matches."""
-    record, statement = await _run(ctx, request, partial(sql.query, request=request))
-    items, total = record or (b"[]", 0)
+    record, statement = await _run(ctx, "query", request, partial(sql.query, request=request))
+    items, total = (record[0], record[1]) if record is not None else (b"[]", 0)
     _refuse_too_large(items)
     said = b"null" if total is None else b"%d" % total
     body = b'{"items":%b,"total":%b,"limit":%d,"offset":%d}' % (items, said, request.limit, request.offset)
@@ -138,8 +145,8 @@ async def page(ctx: Context, request: contract.PageRequest) -> RawJson:
         statement, digest = keyset.page(table, request)
         return statement
 
-    record, statement = await _run(ctx, request, build)
-    items, count, last_key = record or (b"[]", 0, None)
+    record, statement = await _run(ctx, "page", request, build)
+    items, count, last_key = (record[0], record[1], record[2]) if record is not None else (b"[]", 0, None)
     _refuse_too_large(items)
     # A full last page is followed by an empty one: cheaper than asking every page for one row more.
     is_end = count < request.page_size
@@ -154,7 +161,7 @@ async def insert(ctx: Context, request: contract.InsertRequest) -> RawJson:
 
     async def write() -> RawJson:
         for _ in range(_CONFLICT_ATTEMPTS):
-            record, statement = await _run(ctx, request, build)
+            record, statement = await _run(ctx, "insert", request, build)
             if record is not None:
                 return RawJson.of(record[0], statement.types)
         # The conflicting row is neither taken away nor visible: a policy or a trigger hides it.
@@ -163,9 +170,11 @@ async def insert(ctx: Context, request: contract.InsertRequest) -> RawJson:
     return await exactly_once(ctx, write)
 
 
-async def _change(ctx: Context, request: contract.Values, build: Callable[[Table], Statement]) -> RawJson:
+async def _change(
+    ctx: Context, operation: str, request: contract.Values, build: Callable[[Table], Statement]
+) -> RawJson:
     async def write() -> RawJson:
-        record, _ = await _run(ctx, request, build)
+        record, _ = await _run(ctx, operation, request, build)
         return RawJson.of(record[0] if record else b'{"affected_rows":0}')
 
     return await exactly_once(ctx, write)
@@ -174,13 +183,13 @@ async def _change(ctx: Context, request: contract.Values, build: Callable[[Table
 @handlers(contract.UPDATE)
 async def update(ctx: Context, request: contract.UpdateRequest) -> RawJson:
     """Change the rows that match."""
-    return await _change(ctx, request, partial(sql.update, request=request, key=remembered(ctx)))
+    return await _change(ctx, "update", request, partial(sql.update, request=request, key=remembered(ctx)))
 
 
 @handlers(contract.DELETE)
 async def delete(ctx: Context, request: contract.DeleteRequest) -> RawJson:
     """Delete the rows that match."""
-    return await _change(ctx, request, partial(sql.delete, request=request, key=remembered(ctx)))
+    return await _change(ctx, "delete", request, partial(sql.delete, request=request, key=remembered(ctx)))
 
 
 @handlers(contract.BULK_INSERT)
@@ -199,13 +208,15 @@ async def bulk_insert(ctx: Context, request: contract.BulkInsertRequest) -> RawJ
 async def _store_lines(
     ctx: Context, request: contract.BulkInsertRequest, lines: AsyncIterator[bytes]
 ) -> RawJson:
-    postgres, subject = ctx.resources.postgres, ctx.principal.subject
+    subject = ctx.principal.subject
     catalog = await ctx.resources.catalog.listening()
-    await catalog.table(request.schema_, request.table)
+    known = await catalog.latest(request.schema_, request.table)
+    require_reason(ctx, known, request.reason)
+    pool = await ctx.resources.postgres.secure() if known.is_secure else ctx.resources.postgres.data
     async with (
         ctx.resources.bulk_share.of(subject),
         ctx.resources.data_share.of(subject, (request.schema_, request.table)),
-        postgres.data.acquire() as connection,
+        pool.acquire() as connection,
         connection.transaction(),
     ):
         total = await bulk.copy_lines(connection, lines)
@@ -214,8 +225,12 @@ async def _store_lines(
             ctx.idempotency = ctx.seal()
         # On this connection: all others may be held by such as this.
         table = await catalog.table(request.schema_, request.table, connection)
+        require_reason(ctx, table, request.reason)
         await bulk.move(connection, table, total)
         answer = b'{"inserted_count":%d}' % total
         if (key := remembered(ctx)) is not None:
             await connection.execute(REMEMBER, *key, as_outcome(answer.decode()))
+        if table.is_secure:
+            ids = await bulk.touched(connection) if total else None
+            await append(ctx, connection, access_of("bulk_insert", table, request, total, ids))
     return RawJson.of(answer)

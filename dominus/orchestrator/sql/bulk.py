@@ -15,10 +15,10 @@ from dominus.errors import ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, copy_line, from_postgres
 from dominus.orchestrator.engines.postgres.typing import Connection
 from dominus.orchestrator.sql.bulk_errors import SAVEPOINT, refused
-from dominus.orchestrator.sql.statements import record_definition
+from dominus.orchestrator.sql.statements import MAX_TOUCHED, record_definition
 from dominus.orchestrator.sql.tables import Column, Table, naive_datetime, quote
 
-__all__ = ["as_lines", "copy_lines", "move"]
+__all__ = ["as_lines", "copy_lines", "move", "touched"]
 
 _TIMEOUT = "SET LOCAL statement_timeout = '1h'"
 """A slow client may feed a long COPY; the request's own deadline ends it, not the timeout of a statement."""
@@ -28,6 +28,11 @@ CREATE TEMP TABLE dominus_staging (
   j json NOT NULL CONSTRAINT "one JSON object a line" CHECK (json_typeof(j) = 'object')
 ) ON COMMIT DROP
 """
+_TOUCHED = "CREATE TEMP TABLE dominus_touched (place bigserial, k json) ON COMMIT DROP"
+_READ_TOUCHED = (
+    "SELECT (json_agg(t.k ORDER BY t.place) FILTER (WHERE t.k IS NOT NULL))::text"
+    f" FROM pg_temp.dominus_touched AS t WHERE t.place <= {MAX_TOUCHED}"
+)
 _KEYS = "SELECT DISTINCT json_object_keys(s.j) AS key FROM pg_temp.dominus_staging AS s"
 # Lines are stored in the order in which they come: the table is new, and only this transaction's.
 _NAIVE = """
@@ -170,6 +175,8 @@ async def move(connection: Connection, table: Table, total: int) -> None:
     if NAIVE_KEY in keys and NAIVE_KEY not in table.columns:
         await _refuse_naive(connection, table)
         keys.remove(NAIVE_KEY)
+    if table.is_secure:
+        await connection.execute(_TOUCHED)
     # Sent as it is, not prepared: the statement is of one use, and may be long.
     try:
         await connection.execute(_moved_now(table, keys))
@@ -179,7 +186,19 @@ async def move(connection: Connection, table: Table, total: int) -> None:
 
 def _moved_now(table: Table, keys: Sequence[str], condition: str = "") -> str:
     # What a constraint puts off to the end of the transaction is looked at now, while there are lines to be named.
-    return f"{move_statement(table, keys, condition)}; SET CONSTRAINTS ALL IMMEDIATE"
+    moving = move_statement(table, keys, condition)
+    if table.is_secure:
+        moving = moving.replace(f"INSERT INTO {table.sql}", f"INSERT INTO {table.sql} AS t", 1)
+        moving = (
+            f"WITH moved AS ({moving} RETURNING {table.touched('t')} AS k)"
+            " INSERT INTO pg_temp.dominus_touched (k) SELECT k FROM moved"
+        )
+    return f"{moving}; SET CONSTRAINTS ALL IMMEDIATE"
+
+
+async def touched(connection: Connection) -> str | None:
+    """Return which rows were moved into a secure table, the first of many, as a JSON list."""
+    return await connection.fetchval(_READ_TOUCHED)
 
 
 def _keys_where(condition: str) -> str:

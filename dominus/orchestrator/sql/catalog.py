@@ -105,7 +105,7 @@ SELECT r.oid::int8 AS oid, r.relkind::text AS relkind, (
 ) AS is_inert, (
   c.relhastriggers
   OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = r.oid AND k.contype NOT IN ('p', 'u', 'n'))
-) AS has_hooks
+) AS has_hooks, dominus_api.secure_table($1, $2) AS secure_scopes
 FROM relation r
 JOIN pg_catalog.pg_class c ON c.oid = r.oid
 """
@@ -142,6 +142,7 @@ def _as_table(schema: str, name: str, record: Any) -> Table:
         is_inert_to_writes=record["is_inert"]
         and not record["has_hooks"]
         and all(column.is_plain_to_writes for column in columns.values()),
+        secure_scopes=None if record["secure_scopes"] is None else tuple(record["secure_scopes"]),
     )
 
 
@@ -184,6 +185,14 @@ class Catalog:
         if known is not None and known[0] > self._clock():
             return known[1]
         return await self._load(schema, name, connection or self._postgres.data)
+
+    async def latest(self, schema: str, name: str) -> Table:
+        """Return a table as it is now, for what cannot be tried again.
+
+        Raises:
+            NotFoundError: as for `table`.
+        """
+        return await self._load(schema, name, self._postgres.data)
 
     async def has_changed(self, table: Table) -> bool:
         """Read a table anew; return whether it differs from what was known."""

@@ -20,7 +20,7 @@ from dominus.errors import ValidationError
 from dominus.orchestrator.sql.answer_size import BOUNDED, measured
 from dominus.orchestrator.sql.filters import condition
 from dominus.orchestrator.sql.parameters import Parameters
-from dominus.orchestrator.sql.statements import Statement
+from dominus.orchestrator.sql.statements import Statement, free_name, touched_rows
 from dominus.orchestrator.sql.tables import Column, Table
 
 __all__ = ["cursor_after", "page"]
@@ -123,10 +123,14 @@ def page(table: Table, request: PageRequest) -> tuple[Statement, str]:
         f"SELECT {selected}, json_build_array({texts_of_key})::text AS {place}"
         f" FROM {table.sql} AS t{where} ORDER BY {order} LIMIT {limit}"
     )
+    key_json = free_name(table, "touched")
+    if table.is_secure:
+        rows = rows.replace("SELECT ", f"SELECT {table.touched('t')}::text AS {key_json}, ", 1)
     answer = measured(table, request.columns, rows, place)
+    found, listed = touched_rows(f"w.{key_json}") if table.is_secure else ("", "")
     sql = (
-        f"SELECT {BOUNDED}, q.row_count, q.last_key FROM ("
+        f"SELECT {BOUNDED}, q.row_count, q.last_key{listed} FROM ("
         f"SELECT {answer.rows} AS j, {answer.size} AS size, count(*) AS row_count,"
-        f" (array_agg(w.{place}))[count(*)] AS last_key FROM {answer.source}) AS q"
+        f" (array_agg(w.{place}))[count(*)] AS last_key{found} FROM {answer.source}) AS q"
     )
     return Statement(sql, parameters.values, types, parameters.terms, table.is_inert), digest

@@ -20,9 +20,11 @@ from dominus.orchestrator.sql.outcomes import outcome_expression
 from dominus.orchestrator.sql.parameters import Parameters, Term, as_text, cast_of
 from dominus.orchestrator.sql.tables import Column, Table, quote
 
-__all__ = ["Statement", "delete", "insert", "query", "update"]
+__all__ = ["MAX_TOUCHED", "Statement", "delete", "free_name", "insert", "query", "touched_rows", "update"]
 
 MAX_KEPT_STATEMENTS = 256
+MAX_TOUCHED = 10_000
+"""So many rows of one access are named in the audit trail: those of the largest page."""
 _NESTED: frozenset[object] = frozenset({dict, list})
 
 Key = tuple[bytes, str] | None
@@ -117,7 +119,10 @@ def _build_query(table: Table, request: QueryRequest) -> Statement:
     offset = f"{parameters.add(request.offset)}::int8"
     selected, types = table.select_list(request.columns)
     rows = f"SELECT {selected} FROM {source}{order_by(table, request)} LIMIT {limit} OFFSET {offset}"
-    answer = measured(table, request.columns, rows)
+    key = free_name(table, "touched") if table.is_secure else None
+    if key is not None:
+        rows = rows.replace("SELECT ", f"SELECT {table.touched('t')}::text AS {key}, ", 1)
+    answer = measured(table, request.columns, rows, key)
     if request.count:
         total = (
             f"CASE WHEN count(*) < {limit} AND (count(*) > 0 OR {offset} = 0) THEN {offset} + count(*)"
@@ -125,11 +130,27 @@ def _build_query(table: Table, request: QueryRequest) -> Statement:
         )
     else:
         total = "NULL::int8"
+    found, listed = touched_rows(f"w.{key}") if key is not None else ("", "")
     sql = (
-        f"SELECT {BOUNDED}, q.total FROM (SELECT {answer.rows} AS j, {answer.size} AS size, {total} AS total"
-        f" FROM {answer.source}) AS q"
+        f"SELECT {BOUNDED}, q.total{listed} FROM (SELECT {answer.rows} AS j, {answer.size} AS size, {total} AS total"
+        f"{found} FROM {answer.source}) AS q"
     )
     return Statement(sql, parameters.values, types, parameters.terms, table.is_inert)
+
+
+def touched_rows(key: str) -> tuple[str, str]:
+    """Return what a select over a page of a secure table has besides, and what the select over that has."""
+    return (
+        f", count(*) AS touched_count, json_agg({key}::json) FILTER (WHERE {key} IS NOT NULL) AS touched",
+        ", q.touched_count, q.touched::text",
+    )
+
+
+def free_name(table: Table, name: str) -> str:
+    """Return a name that no column of the table has."""
+    while name in table.columns:
+        name += "_"
+    return name
 
 
 def record_definition(columns: Sequence[Column]) -> str:
@@ -168,7 +189,7 @@ def insert(table: Table, request: InsertRequest, key: Key) -> Statement:
                 "on_conflict needs the columns of the conflict in the row", code="invalid_conflict"
             )
         ctes = [f"written AS ({target} DEFAULT VALUES RETURNING {selected})"]
-        found = f"SELECT {row_or_refusal(table, 'w')} AS j FROM written AS w"
+        found = f"SELECT {row_or_refusal(table, 'w')} AS j{_touched_one(table, 'w')} FROM written AS w"
     else:
         names = ", ".join(quote(column.name) for column in columns)
         document = parameters.add(_document(request.data))
@@ -176,19 +197,25 @@ def insert(table: Table, request: InsertRequest, key: Key) -> Statement:
         given = f"SELECT * FROM json_to_record({document}::text::json) AS g ({record_definition(columns)})"
         source = f"SELECT {names} FROM given{_on_conflict(request, conflict)}"
         ctes = [f"given AS ({given})", f"written AS ({target} ({names}) {source} RETURNING {selected})"]
-        found = f"SELECT {row_or_refusal(table, 'w')} AS j FROM written AS w"
+        found = f"SELECT {row_or_refusal(table, 'w')} AS j{_touched_one(table, 'w')} FROM written AS w"
         if request.on_conflict == "ignore":
             same = " AND ".join(
                 f"t.{quote(name)} {table.column(name).sign('=')} given.{quote(name)}" for name in conflict
             )
+            again = f"{row_or_refusal(table, 'e')}{_touched_one(table, 'e')}"
             found += (
-                f" UNION ALL SELECT {row_or_refusal(table, 'e')} FROM (SELECT {selected} FROM {table.sql} AS t"
+                f" UNION ALL SELECT {again} FROM (SELECT {selected} FROM {table.sql} AS t"
                 f" JOIN given ON {same}) AS e WHERE NOT EXISTS (SELECT FROM written)"
             )
     ctes.append(f"answer AS MATERIALIZED ({found})")
     stored = _remembering(key, types, parameters)
-    sql = f"WITH {', '.join(ctes)} SELECT convert_to(answer.j, 'UTF8'){stored} FROM answer"
+    touched = ", 1::int8, '[' || answer.touched || ']'" if table.is_secure else ""
+    sql = f"WITH {', '.join(ctes)} SELECT convert_to(answer.j, 'UTF8'){stored}{touched} FROM answer"
     return Statement(sql, parameters.values, types, is_inert=table.is_inert_to_writes, row=request.data)
+
+
+def _touched_one(table: Table, alias: str) -> str:
+    return f", {table.touched(alias)}::text AS touched" if table.is_secure else ""
 
 
 def _conflict(table: Table, request: InsertRequest) -> Sequence[str]:
@@ -238,12 +265,20 @@ def _chosen(table: Table, request: UpdateRequest | DeleteRequest, parameters: Pa
     return condition(table, request.filters, parameters)
 
 
-def _counted(written: str, key: Key, parameters: Parameters) -> str:
+def _counted(table: Table, written: str, key: Key, parameters: Parameters) -> str:
     stored = _remembering(key, None, parameters)
+    count = """'{"affected_rows":' || count(*) || '}' AS j"""
+    if not table.is_secure:
+        return (
+            f"WITH written AS ({written} RETURNING 1), answer AS MATERIALIZED (SELECT {count} FROM written)"
+            f" SELECT convert_to(answer.j, 'UTF8'){stored} FROM answer"
+        )
+    listed = f"(json_agg(w.k) FILTER (WHERE w.place <= {MAX_TOUCHED} AND w.k IS NOT NULL))::text"
     return (
-        f"WITH written AS ({written} RETURNING 1),"
-        """ answer AS MATERIALIZED (SELECT '{"affected_rows":' || count(*) || '}' AS j FROM written)"""
-        f" SELECT convert_to(answer.j, 'UTF8'){stored} FROM answer"
+        f"WITH written AS ({written} RETURNING {table.touched('t')} AS k), answer AS MATERIALIZED ("
+        f"SELECT {count}, count(*) AS touched_count, {listed} AS touched"
+        " FROM (SELECT k, row_number() OVER () AS place FROM written) AS w)"
+        f" SELECT convert_to(answer.j, 'UTF8'){stored}, answer.touched_count, answer.touched FROM answer"
     )
 
 
@@ -258,7 +293,7 @@ def update(table: Table, request: UpdateRequest, key: Key) -> Statement:
         f" FROM json_to_record({parameters.add(_document(request.data))}::text::json)"
         f" AS g ({record_definition(columns)}){f' WHERE {where}' if where else ''}"
     )
-    sql = _counted(written, key, parameters)
+    sql = _counted(table, written, key, parameters)
     return Statement(
         sql,
         parameters.values,
@@ -274,5 +309,5 @@ def delete(table: Table, request: DeleteRequest, key: Key) -> Statement:
     parameters = Parameters()
     where = _chosen(table, request, parameters, "delete")
     written = f"DELETE FROM {table.sql} AS t{f' WHERE {where}' if where else ''}"
-    sql = _counted(written, key, parameters)
+    sql = _counted(table, written, key, parameters)
     return Statement(sql, parameters.values, None, parameters.terms, is_inert=table.is_inert_to_writes)

@@ -15,7 +15,7 @@ from dominus.errors import ValidationError
 
 __all__ = ["SYSTEM_SCHEMAS", "Column", "Table", "is_system_schema", "naive_datetime", "quote"]
 
-SYSTEM_SCHEMAS = frozenset({"information_schema", "dominus", "dominus_api"})
+SYSTEM_SCHEMAS = frozenset({"information_schema", "dominus", "dominus_api", "dominus_secure"})
 
 # What JSON cannot say, by PostgreSQL's name of the (element) type; see contract/values.py.
 _KINDS = {
@@ -153,6 +153,8 @@ class Table:
     """Whether reading it runs nothing that users made, as far as was known when it was read."""
     is_inert_to_writes: bool = False
     """Likewise of writing: no trigger, no check, no foreign key, and only plain defaults."""
+    secure_scopes: tuple[str, ...] | None = None
+    """Of a secure table: a caller needs one of these, where there are any. None: it is not secure."""
     statements: dict[tuple[Any, ...], tuple[str, bytes | None]] = field(
         default_factory=dict[tuple[Any, ...], "tuple[str, bytes | None]"], compare=False, repr=False
     )
@@ -167,9 +169,21 @@ class Table:
         return f"{quote(self.schema)}.{quote(self.name)}"
 
     @property
+    def is_secure(self) -> bool:
+        """Whether rows are touched with a reason only, and each access is written down."""
+        return self.secure_scopes is not None
+
+    @property
     def label(self) -> str:
         """The name for messages."""
         return f"{self.schema}.{self.name}"
+
+    def touched(self, alias: str) -> str:
+        """Return the SQL of what the audit trail calls a row by: its primary key as JSON, NULL without one."""
+        if not self.primary_key:
+            return "NULL::json"
+        names = [f"{alias}.{quote(name)}" for name in self.primary_key]
+        return f"to_json({names[0]})" if len(names) == 1 else f"json_build_array({', '.join(names)})"
 
     def column(self, name: str) -> Column:
         """Return a column. Raises ValidationError (code `unknown_column`) when there is none."""

@@ -14,6 +14,7 @@ import asyncpg
 
 from dominus.errors import ServiceError
 from dominus.orchestrator.engines.postgres.quoting import quote_name
+from dominus.orchestrator.engines.postgres.secure_role import prepare_secure_role
 from dominus.orchestrator.engines.postgres.typing import Connection
 
 __all__ = ["LOCK", "Migration", "load_migrations", "migrate"]
@@ -104,6 +105,7 @@ async def migrate(
         await _ensure_role(connection, data_role, role)
         await _grant(connection, role)
         await _check_rights(connection, data_role, role)
+        await prepare_secure_role(connection, data_role)
     return applied
 
 

@@ -24,6 +24,7 @@ from dominus.orchestrator.engines.postgres.direct_pool import DirectPool
 from dominus.orchestrator.engines.postgres.errors import from_postgres
 from dominus.orchestrator.engines.postgres.listen import Callback, Listener
 from dominus.orchestrator.engines.postgres.migrate import migrate
+from dominus.orchestrator.engines.postgres.secure_role import secure_role_of
 from dominus.orchestrator.engines.postgres.typing import Connection, Pool
 from dominus.orchestrator.settings import ServerSettings
 
@@ -69,10 +70,13 @@ class Postgres:
             statement timeout; cleaned of what users' functions left before anybody else has them.
     """
 
-    def __init__(self, dsn: str, system: Pool, data: Pool) -> None:
+    def __init__(self, dsn: str, system: Pool, data: Pool, open_secure: Callable[[], Any]) -> None:
         self.system = system
         self.data = data
         self._dsn = dsn
+        self._open_secure = open_secure
+        self._secure: Pool | None = None
+        self._opening = asyncio.Lock()
         self._listener = Listener(lambda: connect(dsn, application_name="dominus listen"))
 
     @classmethod
@@ -103,7 +107,31 @@ class Postgres:
             except _FAILURES as error:
                 raise _unreachable(dsn, error) from error
             stack.pop_all()
-        return cls(dsn, system, data)
+        secure_login = derive_login(keys, secure_role_of(settings.data_role), system)
+        return cls(dsn, system, data, lambda: _secure_pool(dsn, settings, secure_login))
+
+    async def secure(self) -> Pool:
+        """Return the connections for secure tables: of a login of their own, opened at the first use.
+
+        Nothing that users made runs there (see secure_role.py), and their triggers run where no way leads to its role.
+
+        Raises:
+            ServiceError: the login cannot be made, or can do too much.
+        """
+        async with self._opening:
+            if self._secure is None:
+                self._secure = await self._checked_secure()
+            return self._secure
+
+    async def _checked_secure(self) -> Pool:
+        pool: Pool = await self._open_secure()
+        try:
+            async with pool.acquire() as connection:
+                await check_powers(self.system, connection)
+        except BaseException:
+            pool.terminate()
+            raise
+        return pool
 
     async def check(self) -> None:
         """Ask the database for an answer."""
@@ -145,30 +173,43 @@ class Postgres:
         await self._listener.aclose()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await asyncio.gather(self.system.close(), self.data.close())
+                await asyncio.gather(*(pool.close() for pool in self._pools()))
         except _FAILURES as error:
             logger.warning("PostgreSQL connections were cut off at the end: %s", type(error).__name__)
-            self.system.terminate()
-            self.data.terminate()
+            for pool in self._pools():
+                pool.terminate()
+
+    def _pools(self) -> list[Pool]:
+        return [self.system, self.data, *([self._secure] if self._secure is not None else [])]
 
 
 def _data_pool(dsn: str, settings: ServerSettings, login: DataLogin) -> Any:
-    milliseconds = str(max(1, round(settings.statement_timeout * 1000)))
-    session = {
-        **_OURS,
-        "application_name": "dominus data",
-        # As a setting of the session's start it is also what RESET ROLE goes back to.
-        "role": settings.data_role,
-        "statement_timeout": milliseconds,
-        "lock_timeout": str(max(1, round(settings.lock_timeout * 1000))),
-        "idle_in_transaction_session_timeout": milliseconds,
-        "jit": "off",
-    }
+    session = _session(settings, "dominus data", settings.data_role)
     given = settings.data_url.get_secret_value() if settings.data_url is not None else ""
     if given:
         return _pool(given, settings.pool_size, session, cleanup=_clean)
     made = {"user": login.user, "password": login.password, "connect": login.connect}
     return _pool(dsn, settings.pool_size, session, cleanup=_clean, **made)
+
+
+def _secure_pool(dsn: str, settings: ServerSettings, login: DataLogin) -> Any:
+    session = _session(settings, "dominus secure", login.data_role)
+    made = {"user": login.user, "password": login.password, "connect": login.connect}
+    return _pool(dsn, max(2, settings.pool_size // 2), session, **made)
+
+
+def _session(settings: ServerSettings, name: str, role: str) -> dict[str, str]:
+    milliseconds = str(max(1, round(settings.statement_timeout * 1000)))
+    return {
+        **_OURS,
+        "application_name": name,
+        # As a setting of the session's start it is also what RESET ROLE goes back to.
+        "role": role,
+        "statement_timeout": milliseconds,
+        "lock_timeout": str(max(1, round(settings.lock_timeout * 1000))),
+        "idle_in_transaction_session_timeout": milliseconds,
+        "jit": "off",
+    }
 
 
 def _pool(dsn: str, size: int, server_settings: dict[str, str], **options: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from dominus.contract.guardian.records import Entity, EntityCalls, RecordDeleted, Records
+from dominus.contract.guardian.records import Entity, EntityCalls, FixedCalls, RecordDeleted, Records
 from dominus.contract.request import Request
 from dominus.errors import ConflictError, NotFoundError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
@@ -20,33 +20,47 @@ from dominus.orchestrator.services.guardian.statements import EntityStatements
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.typing import Connection, Record
 
-__all__ = ["entity_handlers", "fetched", "missing", "place_of", "record_of"]
+__all__ = ["EntityHandlers", "entity_handlers", "fetched", "missing", "place_of", "record_of"]
 
 
-def entity_handlers(handlers: Handlers, calls: EntityCalls[Any]) -> None:
-    """Register the handlers of an entity's operations."""
-    its = _EntityHandlers(calls.entity)
+def entity_handlers(handlers: Handlers, calls: FixedCalls[Any], its: EntityHandlers | None = None) -> None:
+    """Register the handlers of an entity's operations; `its` where they do more than keep records."""
+    its = its or EntityHandlers(calls.entity)
     handlers(calls.create)(its.create)
     handlers(calls.get)(its.get)
     handlers(calls.list)(its.list)
-    handlers(calls.update)(its.update)
     handlers(calls.delete)(its.delete)
+    if isinstance(calls, EntityCalls):
+        handlers(calls.update)(its.update)
 
 
-class _EntityHandlers:
+class EntityHandlers:
+    """What answers the operations of an entity."""
+
     def __init__(self, entity: Entity[Any]) -> None:
         self._entity = entity
         self._sql = EntityStatements(entity)
 
     async def create(self, ctx: Context, request: Request) -> RawJson:
+        """Make a record."""
+
         async def change(connection: Connection) -> dict[str, Any]:
             await self._check_references(ctx, connection, request)
             sql, values = self._sql.insert(request)
-            return record_of(await self._one(ctx, connection, request, sql, values))
+            made = record_of(await self._one(ctx, connection, request, sql, values))
+            await self.made(ctx, connection, made)
+            return made
 
         return await written(ctx, change)
 
+    async def made(self, ctx: Context, connection: Connection, record: dict[str, Any]) -> None:
+        """Do what belongs to a new record, in its transaction."""
+
+    async def deleted(self, ctx: Context, connection: Connection, record: dict[str, Any]) -> None:
+        """Do what belongs to the end of a record, in its transaction."""
+
     async def get(self, ctx: Context, request: Any) -> dict[str, Any]:
+        """Return a record."""
         record_id = getattr(request, self._entity.id_field)
         rows = await fetched(ctx, self._sql.get, record_id)
         if not rows:
@@ -54,6 +68,7 @@ class _EntityHandlers:
         return record_of(rows[0])
 
     async def list(self, ctx: Context, request: Any) -> Records[Any]:
+        """Return a page of records."""
         (page, values), (count, count_values) = self._sql.list(request)
         rows = await fetched(ctx, page, *values)
         total = (await fetched(ctx, count, *count_values))[0][0]
@@ -62,6 +77,8 @@ class _EntityHandlers:
         return {"items": items, "total": total, "cursor": cursor}
 
     async def update(self, ctx: Context, request: Request) -> RawJson:
+        """Change a record."""
+
         async def change(connection: Connection) -> dict[str, Any]:
             await self._check_references(ctx, connection, request)
             sql, values = self._sql.update(request)
@@ -70,6 +87,7 @@ class _EntityHandlers:
         return await written(ctx, change)
 
     async def delete(self, ctx: Context, request: Any) -> RawJson:
+        """Delete a record."""
         record_id = getattr(request, self._entity.id_field)
 
         async def change(connection: Connection) -> RecordDeleted:
@@ -78,8 +96,10 @@ class _EntityHandlers:
                 raise missing(self._entity, [record_id])
             if not request.force:
                 await self._check_uses(ctx, connection, record_id, found[0])
+            row = await connection.fetchrow(self._sql.get, *place_of(ctx), record_id)
             for statement in (*self._sql.release, self._sql.delete):
                 await connection.execute(statement, *place_of(ctx), record_id)
+            await self.deleted(ctx, connection, record_of(row) if row is not None else {})
             return {"id": record_id, "deleted": True}
 
         return await written(ctx, change)

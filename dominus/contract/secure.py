@@ -1,0 +1,90 @@
+"""secure: the audit trail of secure tables. Their rows travel by the operations of db, with a reason."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AwareDatetime, Field, StringConstraints
+from typing_extensions import TypedDict
+
+from dominus.contract.operation import Service
+from dominus.contract.request import Empty, Example, Identifier, Omit, Request
+
+__all__ = ["AUDIT", "MAX_AUDIT", "VERIFY", "AuditEntry", "AuditPage", "AuditRequest", "Verified", "secure"]
+
+MAX_AUDIT = 1000
+"""Entries of a page."""
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
+
+
+class AuditEntry(TypedDict):
+    """One access: who, why, what, when.
+
+    `ids` are the primary keys of the rows touched, up to 10,000 of them; None for a table without one.
+    """
+
+    number: int
+    at: str
+    subject: str
+    actor: str
+    reason: str
+    operation: str
+    schema: str
+    table: str
+    filters: dict[str, Any] | None
+    row_count: int
+    ids: list[Any] | None
+    request_id: str
+
+
+class AuditPage(TypedDict):
+    """Newest first; `cursor` continues, None at the end."""
+
+    items: list[AuditEntry]
+    cursor: str | None
+
+
+class Verified(TypedDict):
+    """Whether the trail is whole. `count` and `hash` are worth keeping elsewhere: they can only grow."""
+
+    valid: bool
+    count: int
+    hash: str
+    broken_at: int | None
+    reason: str | None
+
+
+class AuditRequest(Request):
+    """Which accesses; all of the project and environment without any."""
+
+    example: ClassVar[Example] = {"limit": 10}
+
+    table: Omit[Identifier]
+    schema_: Annotated[Omit[Identifier], Field(alias="schema")] = None
+    actor: Omit[Text]
+    subject: Omit[Text]
+    operation: Omit[Text]
+    since: Omit[AwareDatetime]
+    until: Omit[AwareDatetime]
+    limit: Annotated[int, Field(ge=1, le=MAX_AUDIT)] = 100
+    cursor: Omit[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")]]
+
+
+def moment(value: dt.datetime) -> str:
+    """Write a time as an entry shows it, and as its hash has it."""
+    return value.astimezone(dt.UTC).isoformat(timespec="microseconds")
+
+
+secure = Service("secure", "/api/scribe")
+AUDIT = secure.read(
+    "audit",
+    AuditRequest,
+    AuditPage,
+    "List accesses to secure tables, newest first.",
+    path="audit",
+    method="GET",
+)
+VERIFY = secure.read(
+    "verify", Empty, Verified, "Prove that the audit trail is whole.", path="audit/verify", method="GET"
+)

@@ -1,0 +1,97 @@
+"""The audit trail of secure tables: one chain of entries for each project and environment.
+
+An entry's hash covers the hash before it and its own fields; its MAC, and that of the chain's head, are of the vault's
+keys. Who has the database alone can neither change an entry nor take the last ones away without being seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
+
+from dominus.contract.secure import moment
+
+if TYPE_CHECKING:
+    from dominus.orchestrator.engines.postgres.typing import Connection, Record
+    from dominus.orchestrator.handlers.context import Context
+
+__all__ = ["Access", "Chain", "append"]
+
+_HEAD = "SELECT number, hash, at FROM dominus_secure.head($1, $2)"
+_APPEND = "SELECT dominus_secure.append($1, $2)"
+_HASHED = (
+    *("project", "environment", "number", "at", "subject", "actor", "reason", "operation"),
+    *("schema_name", "table_name", "filters", "row_count", "ids", "request_id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What an entry says of one access."""
+
+    operation: str
+    schema: str
+    table: str
+    reason: str
+    actor: str | None
+    filters: Mapping[str, Any] | None = None
+    row_count: int = 0
+    ids: str | None = None
+    """A JSON list."""
+
+
+class Chain:
+    """Hashes and MACs of one project's and environment's trail."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._vault = ctx.resources.vault
+        self.place = (ctx.principal.project, ctx.principal.environment)
+
+    @staticmethod
+    def hash_of(before: bytes, entry: Mapping[str, Any] | Record) -> bytes:
+        """Return the hash of an entry that follows the one of the hash `before`."""
+        fields = [entry[name] for name in _HASHED]
+        return hashlib.sha256(before + to_json(fields)).digest()
+
+    def mac_of(self, number: int, digest: bytes, *, is_head: bool = False) -> str:
+        """Return the MAC of an entry, or of the head that points to it."""
+        purpose = b"audit head" if is_head else b"audit entry"
+        project, environment = (part.encode() for part in self.place)
+        return self._vault.fingerprint(purpose, project, environment, str(number).encode(), digest)
+
+    def is_genuine(self, mac: str, number: int, digest: bytes, *, is_head: bool = False) -> bool:
+        """Tell whether a MAC is ours."""
+        return hmac.compare_digest(mac.encode(), self.mac_of(number, digest, is_head=is_head).encode())
+
+
+async def append(ctx: Context, connection: Connection, access: Access) -> None:
+    """Write an entry in the transaction of the access, as its last statement: the others' entries wait for its end."""
+    chain, subject = Chain(ctx), ctx.principal.subject
+    head = await connection.fetchrow(_HEAD, *chain.place)
+    if head is None:
+        raise RuntimeError("dominus_secure.head gave no row")
+    number = head["number"] + 1
+    entry: dict[str, Any] = {
+        "project": chain.place[0],
+        "environment": chain.place[1],
+        "number": number,
+        "at": moment(head["at"]),
+        "subject": subject,
+        "actor": access.actor or subject,
+        "reason": access.reason,
+        "operation": access.operation,
+        "schema_name": access.schema,
+        "table_name": access.table,
+        "filters": to_json(access.filters).decode() if access.filters else None,
+        "row_count": access.row_count,
+        "ids": access.ids,
+        "request_id": ctx.request_id,
+    }
+    digest = Chain.hash_of(head["hash"], entry)
+    stored = entry | {"hash": "\\x" + digest.hex(), "mac": chain.mac_of(number, digest)}
+    await connection.execute(_APPEND, to_json(stored).decode(), chain.mac_of(number, digest, is_head=True))
