@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_type_hints
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
@@ -115,6 +115,8 @@ def credential(server: Server, op: Operation[Any, Any]) -> str | None:
 
 async def ask(server: Server, op: Operation[Any, Any], fields: Fields, kind: str = JSON, **more: Any) -> Any:
     path, body = request_of(op, fields)
+    if op.method == "GET" and body:
+        path = f"{path}?{urlencode(body)}"
     more.setdefault("token", credential(server, op))
     more.setdefault("address", op.name)  # too many refused tokens from one address are refused otherwise
     return await server(op.method, path, b"" if op.method == "GET" else body, kind=kind, **more)
