@@ -26,6 +26,7 @@ __all__ = [
     "ApplyMigration",
     "CategoryMigration",
     "Comparison",
+    "Difference",
     "Migration",
     "MigrationFile",
     "MigrationList",
@@ -37,6 +38,7 @@ __all__ = [
     "SchemaMigration",
     "SchemaVersion",
     "Schemas",
+    "Step",
     "SyncStatus",
     "TenantStatus",
 ]
