@@ -210,7 +210,7 @@ async def changing(
     is_done = False
     try:
         async with (
-            ctx.resources.data_share.of(ctx.principal.subject),
+            ctx.resources.data_share.of(ctx.principal.subject, (schema, "")),
             ctx.resources.postgres.data.acquire() as connection,
             connection.transaction(),
         ):

@@ -85,7 +85,7 @@ async def template(ctx: Context, category: Record, migrations: Sequence[Record])
     ticket = await open_ticket(ctx, schema)
     try:
         async with (
-            ctx.resources.data_share.of(ctx.principal.subject),
+            ctx.resources.data_share.of(ctx.principal.subject, (schema, "")),
             ctx.resources.postgres.data.acquire() as connection,
             connection.transaction(),
         ):
