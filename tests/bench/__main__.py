@@ -35,11 +35,8 @@ PARTS = {
     "startup": startup.run,
     "gateway": gateway.run,
     "sessions": sessions.run,
-<<<<<<< HEAD
     "outage": outage.run,
-=======
     "tenants": tenants.run,
->>>>>>> 47db7df (Add models of tables, the docs of schemas and tenants, samples for the published client, and a bench)
 }
 ROUNDS = {"outage": 1}
 """How often each contender runs, where it is not 5: an outage takes as long as it takes."""
