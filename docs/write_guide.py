@@ -234,7 +234,7 @@ def shapes_of(callables: Iterable[Callable[..., Any]]) -> dict[str, Any]:
         name: value
         for module in CONTRACT
         for name, value in vars(module).items()
-        if hasattr(value, "__required_keys__") and value.__module__ == module.__name__
+        if hasattr(value, "__required_keys__") and f"{value.__module__}.".startswith(f"{module.__name__}.")
     } | {"QueryRows": QueryRows, "Stats": Stats}
     said = " ".join(
         f"{text} {getattr(target, '__globals__', {}).get(text, '')}"  # an alias is told by what it stands for

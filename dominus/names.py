@@ -71,8 +71,8 @@ def example_params(name: str) -> dict[str, Any]:
     fields = dict(op.request.example)
     if op.select is not None:
         del fields[op.select[0]]
-    # What the wire puts one level deeper is told apart by no method.
-    fields |= fields.pop("params", {})
+        # What the wire puts one level deeper, to tell operations apart, is told apart by no method.
+        fields |= fields.pop("params", {})
     titles = {
         info.alias or wire: info.title or info.alias or wire for wire, info in op.request.model_fields.items()
     }

@@ -187,6 +187,23 @@ def call(
             raise typer.BadParameter(str(error), param_hint="KEY=VALUE") from None
 
 
+ddl_app = typer.Typer(name="ddl", help="The shape of tables.", no_args_is_help=True)
+app.add_typer(ddl_app)
+
+
+@ddl_app.command()
+def types(
+    out: Annotated[Path | None, typer.Option(help="The file to write; without it, stdout.")] = None,
+    schema: Annotated[str, typer.Option(help="Whose tables.")] = "public",
+    table: Annotated[list[str] | None, typer.Option(help="Only this table; may be repeated.")] = None,
+) -> None:
+    """Write pydantic models of the tables, for `model=` of `dominus.db`."""
+    with reported():
+        from dominus.cli.types import write_types
+
+        write_types(out, schema, table)
+
+
 @app.command()
 def doctor(
     is_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,

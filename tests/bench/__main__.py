@@ -24,6 +24,7 @@ import redis_get
 import secure
 import sessions
 import startup
+import tenants
 import uvloop
 
 PARTS = {
@@ -37,6 +38,7 @@ PARTS = {
     "gateway": gateway.run,
     "sessions": sessions.run,
     "outage": outage.run,
+    "tenants": tenants.run,
 }
 ROUNDS = {"outage": 1}
 """How often each contender runs, where it is not 5: an outage takes as long as it takes."""

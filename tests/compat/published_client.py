@@ -139,6 +139,68 @@ async def secure(said):
     await a.delete_scope(scope)
 
 
+async def shapes(said):
+    """Every call of ddl that this client can send: four raise TypeError before any request."""
+    ddl, schema, table = dominus.ddl, "public", "shapes"
+    columns = [{"name": "id", "type": "INT", "primary_key": True}, {"name": "name", "type": "TEXT"}]
+    await dominus.auth.create_tenant_category(name="Shops", slug="shops")
+
+    async def say(name, *args, **more):
+        said[name] = await outcome(getattr(ddl, name)(*args, **more))
+        return said[name].get("result")
+
+    await say("create_table", schema, table, columns)
+    await say("truncate_table", schema, table)
+    await say("alter_column", schema, table, "name", new_type="VARCHAR(20)", default="'x'")
+    await say("rename_column", schema, table, "name", "title")
+    await say("create_index", schema, table, "shapes_title", ["title"], unique=True)
+    await say("add_constraint", schema, table, "titled", "CHECK", "length(title) > 0")
+    # It sends no body with DELETE.
+    await say("drop_column", schema, table, "title")
+    await say("drop_index", schema, "shapes_title")
+    await say("drop_constraint", schema, table, "titled")
+    await say("list_migrations", schema)
+    version = (await say("get_current_version", schema))["version"]
+    await say("get_migration_file", schema, version)
+    await say("migration_history", schema)
+    await say("rollback_migration", schema, version)
+    await say("apply_migration", schema, version)
+    await say("execute_raw", schema, "CREATE VIEW shapes_view AS SELECT 1 AS a")
+    await say("list_public_migrations")
+    await say("category_create_table", "shops", "goods", columns)
+    await say("provision_tenant", "plain")
+    await say("provision_from_category", "corner", "shops")
+    await say("category_add_column", "shops", "goods", "price", "NUMERIC(10,2)")
+    await say("category_create_index", "shops", "goods", "goods_name", ["name"])
+    await say("category_drop_table", "shops", "goods")
+    await say("category_drop_column", "shops", "goods", "price")
+    for name in (
+        "list_category_migrations",
+        "category_sync_status",
+        "category_status",
+        "tenants_by_category",
+        "get_category_structure",
+        "get_category_migration_history",
+        "get_tenant_sync_status",
+        "sync_tenants_to_latest",
+        "reset_category_schema",
+    ):
+        await say(name, "shops")
+    version = said["list_category_migrations"]["result"]["current_version"]
+    await say("get_category_migration_file", "shops", version)
+    await say("get_builder_migration_file", "shops", version)
+    fields = {"table": "goods", "column": "note", "type": "TEXT"}
+    await say("preview_migration", "shops", "add_column", fields, "notes")
+    await say("apply_builder_migration", "shops", "add_column", fields, "notes")
+    await say("provision_status", "corner")
+    await say("list_provisions")
+    await say("list_categories")
+    await say("compare_versions", ["tenant_corner", "tenant_plain"])
+    await say("reset_tenant_schema", "shops", "corner")
+    await say("deprovision_tenant", "plain")
+    await say("delete_migration", "shops", version)
+
+
 async def cache(said):
     r = dominus.redis
     said["set"] = await outcome(r.set("compat:1", {"name": "Jörg"}, ttl=120))

@@ -96,7 +96,7 @@ def run(python: Path, url: str, token: str, *parts: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def said(live: Live, published_python: Path) -> dict[str, Any]:
-    parts = ["secrets", "tables", "secure", "cache", "health", "auth", "records", "signatures", "unknown"]
+    parts = ["secrets", "tables", "secure", "shapes", "cache", "health", "auth", "records", "signatures", "unknown"]
     return run(published_python, live.url, live.psk, *parts)
 
 
@@ -140,6 +140,37 @@ def test_secrets(said: dict[str, Any]) -> None:
     status, code, text = part.refused("get_deleted")
     assert (status, code) == (404, "secret_not_found")
     assert "COMPAT_A" in text
+
+
+def test_the_shape_of_tables_and_tenants(said: dict[str, Any]) -> None:
+    part, api = Part(said["shapes"]), said["shapes"]
+    # It has no parameter `timeout` to send what it wants to send.
+    broken = {
+        "apply_builder_migration",
+        "sync_tenants_to_latest",
+        "reset_category_schema",
+        "reset_tenant_schema",
+    }
+    assert {name for name, found in api.items() if found.get("error") == "TypeError"} == broken
+    dropped = ("drop_column", "drop_index", "drop_constraint", "category_drop_table", "category_drop_column")
+    for name in (*dropped, "deprovision_tenant"):
+        assert part.refused(name)[:2] == (400, "validation"), name
+    for name in api.keys() - broken - {*dropped, "deprovision_tenant"}:
+        assert part[name] is not None, name
+    assert part["create_table"]["migration_version"]
+    assert isinstance(part["list_migrations"], list)
+    assert part["provision_from_category"]["schema"] == "tenant_corner"
+    assert len(part["provision_from_category"]["applied_migrations"]) == 1
+    assert part["category_add_column"]["applied_schemas"] == ["tenant_corner"]
+    assert [one["schema"] for one in part["list_provisions"]] == ["tenant_corner", "tenant_plain"]
+    structure = part["get_category_structure"]
+    assert (structure["category"], structure["tenant_count"], structure["migration_count"]) == ("shops", 1, 3)
+    assert 'ALTER TABLE "tenant_corner"."goods"' in part["preview_migration"]["sql_preview"]
+    assert part["preview_migration"]["affected_tenants"] == ["corner"]
+    assert part["get_builder_migration_file"]["content"]
+    assert part["get_tenant_sync_status"]["synced_count"] == 1
+    assert not part["compare_versions"]["identical"]
+    assert part["delete_migration"]["success"]
 
 
 def test_tables_are_made_and_described(said: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from ddl_samples import ddl_samples
 from entity_samples import entity_samples, link_samples
 
 from dominus import Dominus
@@ -216,6 +217,7 @@ SAMPLES: Mapping[str, Sample] = {
         ),
     ),
     "ddl.drop_table": Sample(changed("dropped"), before=a_table),
+    **{name: Sample(**told) for name, told in ddl_samples().items()},
     "redis.set": Sample(expected=True, read=of("stored")),
     "redis.get": Sample({"ü": [1.5, "x"]}, of("value"), stored({"ü": [1.5, "x"]})),
     "redis.delete": Sample(expected=True, read=of("deleted"), before=stored(1)),

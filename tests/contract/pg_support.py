@@ -69,7 +69,7 @@ class Caller:
         self._numbers = itertools.count()
 
     def __call__(self, key: str | None = None, body: str = "body", **more: Any) -> Context:
-        shares = {"data_share": _share(), "bulk_share": _share()}
+        shares = {"data_share": _share(), "bulk_share": _share(), "settings": ServerSettings(pool_size=12)}
         engines = cast(
             "Any", SimpleNamespace(postgres=self.postgres, catalog=self.catalog, vault=_Prints, **shares)
         )

@@ -206,7 +206,7 @@ async def test_an_expression_cannot_leave_the_data_role(call: Caller):
 
 async def test_a_change_gives_up_on_a_table_in_long_use(call: Caller, monkeypatch: pytest.MonkeyPatch):
     await ddl.create_table(call(), table("t", ID))
-    monkeypatch.setattr(ddl, "_SESSION", ddl._SESSION.replace("5s", "50ms"))
+    monkeypatch.setattr(ddl.change, "SESSION", ddl.change.SESSION.replace("5s", "50ms"))
     async with call.postgres.data.acquire() as connection, connection.transaction():
         await connection.fetch("SELECT * FROM public.t")
         with pytest.raises(ServiceError) as caught:

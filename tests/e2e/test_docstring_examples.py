@@ -80,6 +80,19 @@ async def _prepare() -> None:
     await dominus.redis.hset("cart:ada", "apples", 3)
 
 
+async def _prepare_tenants() -> None:
+    """A category with a table and a tenant."""
+    for slug in ("hill", "dale"):
+        with contextlib.suppress(NotFoundError):
+            await dominus.ddl.deprovision_tenant(slug, cascade=True)
+    if not any(found["slug"] == "schools" for found in await dominus.ddl.list_categories()):
+        await dominus.auth.tenant_categories.create("Schools", "schools")
+    await dominus.ddl.reset_category_schema("schools")
+    columns = [{"name": "id", "type": "BIGINT", "primary_key": True}, {"name": "title", "type": _TEXT}]
+    await dominus.ddl.category_create_table("schools", "classes", columns)
+    await dominus.ddl.provision_tenant("hill", category_slug="schools")
+
+
 def test_the_examples_are_found() -> None:
     assert {
         "namespaces.db.Db.query",
@@ -97,6 +110,8 @@ def test_the_example_of_a_docstring_runs(environment: Served, name: str) -> None
         runner.run(dominus.aclose())
         try:
             runner.run(_prepare())
+            if name.startswith("namespaces.ddl"):
+                runner.run(_prepare_tenants())
             result = eval(code, names)
             if inspect.iscoroutine(result):
                 runner.run(result)

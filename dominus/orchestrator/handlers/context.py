@@ -39,6 +39,8 @@ class Context:
     """The rest of a streamed body: chunks of JSON lines, cut anywhere."""
     seal: Callable[[], Idempotency | None] | None = None
     """For a streamed body: call it when the stream is read, for the idempotency of all that was in it."""
+    ends_at: float | None = None
+    """When the caller's deadline passes, by the event loop's clock; None: nobody said."""
     called_host: str = ""
     """The name under which the caller reached this server, as it says."""
 

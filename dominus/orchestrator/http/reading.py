@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import AsyncIterator
 from typing import Any
@@ -28,6 +29,7 @@ async def read_request(resources: Resources, exchange: Exchange, match: Match) -
         DominusError: its body is too large, or does not come.
     """
     context = Context(exchange.principal, resources, exchange.request_id)
+    context.ends_at = asyncio.get_running_loop().time() + deadline_of(exchange)
     context.called_host = exchange.header(b"host") or ""
     fields: dict[str, Any]
     raw = b""
