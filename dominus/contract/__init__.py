@@ -14,7 +14,7 @@ __all__ = ["operations", "services"]
 @cache
 def services() -> tuple[Service, ...]:
     """Return every service: the one list that client, server, documents and tests read."""
-    from dominus.contract import auth, db, ddl, guardian, health, redis, secrets, sessions
+    from dominus.contract import auth, db, ddl, files, guardian, health, redis, secrets, sessions
 
     return (
         auth.auth,
@@ -23,6 +23,7 @@ def services() -> tuple[Service, ...]:
         db.db,
         ddl.ddl,
         redis.redis,
+        files.files,
         sessions.sessions,
         health.health,
     )
