@@ -144,6 +144,7 @@ async def a_file(client: Dominus, fields: Fields) -> Fields:
     await client.files.upload(b"hello", "hello.txt", category=f"notes_{tag}", path=f"letters/{tag}.txt")
     found = await client.files.get(category=f"notes_{tag}", path=f"letters/{tag}.txt")
     own = {"category": f"notes_{tag}"} if "category" in fields else {}
+    own |= {"prefix": "letters/"} if "prefix" in fields else {}
     return {**own, **({"id": found["id"]} if "id" in fields else {})}
 
 
@@ -156,6 +157,10 @@ async def a_part(client: Dominus, fields: Fields) -> Fields:
     found = await an_upload(client, fields)
     await client.files.put_part(found["upload_id"], 0, b"hello")
     return found
+
+
+async def without_folder(client: Dominus, fields: Fields) -> None:
+    await client.files.delete_folder("/letters/2026", "notes")
 
 
 async def abandoned(client: Dominus, fields: Fields) -> Fields:
@@ -355,8 +360,7 @@ SAMPLES: Mapping[str, Sample] = {
     "files.create_folder": Sample({"path": "/letters/2026"}, shape=lambda found, _: {"path": found["path"]}),
     "files.delete_folder": Sample(
         {"deleted": False, "path": "/letters/2026", "deleted_count": 0},
-        before=lambda d, fields: d.files.delete_folder("/letters/2026", "notes"),
-        shape=lambda found, _: found,
+        before=without_folder,
     ),
     "files.factory_reset": Sample(
         expected=True, read=of("reset"), shape=lambda found, _: found is True or found["reset"]
