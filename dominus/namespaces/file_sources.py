@@ -36,7 +36,7 @@ class Source:
                 hint="pathlib.Path(...) names a file; text.encode() is its bytes",
             )
 
-    async def parts(self, part_bytes: int) -> AsyncIterator[bytes | bytearray]:
+    async def parts(self, part_bytes: int) -> AsyncIterator[bytes]:
         """Iterate over parts of `part_bytes`, the last of which may be shorter.
 
         Raises:
@@ -106,7 +106,7 @@ def _read_full(file: IO[bytes], size: int) -> bytes:
     return found[0] if len(found) == 1 else b"".join(found)
 
 
-async def _gathered(chunks: AsyncIterable[bytes], part_bytes: int) -> AsyncIterator[bytes | bytearray]:
+async def _gathered(chunks: AsyncIterable[bytes], part_bytes: int) -> AsyncIterator[bytes]:
     part = bytearray()
     async for chunk in chunks:
         if not isinstance(chunk, (bytes, bytearray, memoryview)):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -117,7 +117,7 @@ async def _gathered(chunks: AsyncIterable[bytes], part_bytes: int) -> AsyncItera
             part += taken
             view = view[len(taken) :]
             if len(part) == part_bytes:
-                yield part
-                part = bytearray()
+                whole, part = bytes(part), bytearray()
+                yield whole
     if part:
-        yield part
+        yield bytes(part)

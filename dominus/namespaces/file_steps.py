@@ -64,7 +64,7 @@ class UploadSteps(Namespace):
         self,
         upload_id: str,
         number: int,
-        data: bytes | bytearray,
+        data: bytes,
         sha256: str | None = None,
         *,
         timeout: float | None = None,
@@ -90,7 +90,7 @@ class UploadSteps(Namespace):
         """
         if sha256 is None:
             sha256 = (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()
-        request = contract.PutPart(upload_id=upload_id, number=number, sha256=sha256, content=bytes(data))
+        request = contract.PutPart(upload_id=upload_id, number=number, sha256=sha256, content=data)
         return await self._call(contract.PUT_PART, request, timeout=timeout)
 
     async def list_parts(self, upload_id: str, *, timeout: float | None = None) -> contract.UploadParts:

@@ -30,7 +30,7 @@ class Steps(Protocol):
         self,
         upload_id: str,
         number: int,
-        data: bytes | bytearray,
+        data: bytes,
         sha256: str | None = None,
         *,
         timeout: float | None = None,
@@ -127,7 +127,7 @@ async def send_parts(  # noqa: C901 - one loop over the parts, with what ends it
         await asyncio.gather(*under_way, return_exceptions=True)
 
 
-def _digest(part: bytes | bytearray, whole: hashlib._Hash) -> str:  # pyright: ignore[reportPrivateUsage]
+def _digest(part: bytes, whole: hashlib._Hash) -> str:  # pyright: ignore[reportPrivateUsage]
     whole.update(part)
     return hashlib.sha256(part).hexdigest()
 

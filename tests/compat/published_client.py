@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import json
 import sys
+import urllib.request
 from importlib.metadata import version
 
 from dominus.helpers import core
@@ -172,6 +173,8 @@ async def files(said):
         f.upload(b"law", "law.txt", category="compat", compliance=True, actor="ada", retention_days=30)
     )
     said["download"] = await outcome(f.download(file_id=file_id))
+    with urllib.request.urlopen(said["download"]["result"]["download_url"]) as answer:
+        said["got"] = {"result": answer.read().decode()}
     said["fetch"] = await outcome(f.fetch(category="compat", path="in/a.pdf"))
     said["fetch_law"] = await outcome(f.fetch(law["result"]["id"], actor="bert"))
     said["fetch_law_as_nobody"] = await outcome(f.fetch(law["result"]["id"]))
