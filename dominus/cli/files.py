@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def run_upload(file: Path, facts: dict[str, Any], tags: list[str], resume: str |
 def run_download(name: str, to: Path, category: str | None, actor: str | None) -> None:
     """Download a file by its id, or by its path."""
     is_id = len(name) == 36 and name.count("-") == 4 and "/" not in name and "." not in name
-    which = {"file_id": name} if is_id else {"path": name, "category": category}
+    which: dict[str, Any] = {"file_id": name} if is_id else {"path": name, "category": category}
 
     async def download(client: Dominus, told: Told) -> Any:
         return await client.files.save(to, **which, actor=actor, progress=told)
@@ -67,7 +67,7 @@ def _run(name: str, transfer: Callable[[Dominus, Told], Awaitable[Any]]) -> Any:
 
 
 @contextmanager
-def _bar(name: str) -> Iterator[Told]:
+def _bar(name: str) -> Generator[Told]:
     """Show a bar on stderr, where that is a terminal; stdout is for the result."""
     columns = (
         TextColumn("{task.description}"),

@@ -7,7 +7,7 @@ import hashlib
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Any, Protocol, Self, cast
 
 from dominus.contract import files as contract
 from dominus.errors import ConflictError, DominusError, ServiceError, ValidationError
@@ -133,8 +133,9 @@ def _digest(part: bytes, whole: hashlib._Hash) -> str:  # pyright: ignore[report
 
 
 def _tell_upload(error: DominusError, upload_id: str) -> None:
-    known = cast("dict[str, object]", error.details) if isinstance(error.details, dict) else {}
-    if known or error.details is None:
+    details: Any = error.details
+    if details is None or isinstance(details, dict):
+        known = cast("dict[str, object]", details or {})
         error.details = {**known, "upload_id": upload_id}
     if error.hint is None:
         error.hint = f"upload(..., resume={upload_id!r}) sends only what is missing"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import bulk
 import client
+import files
 import gateway
 import outage
 import overhead
@@ -30,6 +31,7 @@ PARTS = {
     "client": client.run,
     "queries": queries.run,
     "bulk": bulk.run,
+    "files": files.run,
     "overhead": overhead.run,
     "startup": startup.run,
     "gateway": gateway.run,
