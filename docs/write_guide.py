@@ -19,6 +19,7 @@ from typing import Any, NotRequired, get_origin, get_type_hints
 from dominus import Dominus, crypto, errors, sessions, testing
 from dominus.contract import auth, codes, db, ddl, health, operations, redis, secrets, services
 from dominus.contract import sessions as session_calls
+from dominus.contract.files import shapes as file_shapes
 from dominus.contract.guardian import ENTITIES, LINKS
 from dominus.contract.guardian import entities as guardian_entities
 from dominus.contract.guardian import records as guardian_records
@@ -26,6 +27,7 @@ from dominus.names import METHOD_OF, callable_names
 from dominus.namespaces.auth import Auth
 from dominus.namespaces.db import Db, QueryRows
 from dominus.namespaces.ddl import Ddl
+from dominus.namespaces.files import Files
 from dominus.namespaces.guardian import link_names, names
 from dominus.namespaces.guardian.rights import Roles
 from dominus.namespaces.health import Health
@@ -49,6 +51,7 @@ NAMESPACES: dict[str, type] = {
     "ddl": Ddl,
     "secure": Secure,
     "redis": Redis,
+    "files": Files,
     "auth": Auth,
     "health": Health,
     "sessions": Sessions,
@@ -58,7 +61,18 @@ FACTORIES: dict[str, type] = {
     "postgres": PostgresSessions,
     "tigerbeetle": TigerBeetleSessions,
 }
-CONTRACT = (auth, guardian_records, guardian_entities, secrets, db, ddl, redis, health, session_calls)
+CONTRACT = (
+    auth,
+    guardian_records,
+    guardian_entities,
+    secrets,
+    db,
+    ddl,
+    redis,
+    file_shapes,
+    health,
+    session_calls,
+)
 FLAT = {names.__name__, link_names.__name__}
 """Modules of methods that are other names for methods that are told."""
 USUAL = {"timeout", "schema", "reason", "actor"}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dominus.namespaces.auth import Auth
     from dominus.namespaces.db import Db
     from dominus.namespaces.ddl import Ddl
+    from dominus.namespaces.files import Files
     from dominus.namespaces.health import Health
     from dominus.namespaces.redis import Redis
     from dominus.namespaces.secrets import Secrets
@@ -175,6 +176,13 @@ class Dominus:
         from dominus.namespaces.auth import Auth
 
         return Auth(self._caller)
+
+    @cached_property
+    def files(self) -> Files:
+        """Files of any size."""
+        from dominus.namespaces.files import Files
+
+        return Files(self._caller)
 
     @cached_property
     def health(self) -> Health:

@@ -213,3 +213,47 @@ def doctor(
         from dominus.cli.doctor import run_doctor
 
         raise typer.Exit(run_doctor(is_json=is_json))
+
+
+files = typer.Typer(help="Files of any size: up and down, with a bar.", no_args_is_help=True)
+app.add_typer(files, name="files")
+_Actor = Annotated[
+    str | None, typer.Option(help="The id of the user for whom a compliance file is kept or read.")
+]
+
+
+@files.command("upload")
+def files_upload(
+    file: Annotated[Path, typer.Argument(help="A file of this machine.")],
+    path: Annotated[str | None, typer.Option(help="Where it shall lie; its name without this.")] = None,
+    category: Annotated[str, typer.Option(help="Its category.")] = "general",
+    content_type: Annotated[str | None, typer.Option(help="Its media type; told by its name.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Can be given several times.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="ID", help="Go on with an upload that broke off.")
+    ] = None,
+) -> None:
+    """Upload a file, and print what is known of it as JSON."""
+    with reported():
+        from dominus.cli.files import run_upload
+
+        facts = {"path": path, "category": category, "content_type": content_type}
+        run_upload(file, facts, tag or [], resume)
+
+
+@files.command("download")
+def files_download(
+    name: Annotated[str, typer.Argument(help="The id of a file, or its path.")],
+    to: Annotated[Path, typer.Argument(help="A file or folder of this machine.")] = Path(),
+    category: Annotated[
+        str | None, typer.Option(help="With a path: its category, `general` without it.")
+    ] = None,
+    actor: _Actor = None,
+) -> None:
+    """Download a file, checked and whole or not at all, and print what is known of it as JSON."""
+    with reported():
+        from dominus.cli.files import run_download
+
+        run_download(name, to, category, actor)

@@ -15,6 +15,7 @@ __all__ = ["operations", "services"]
 def services() -> tuple[Service, ...]:
     """Return every service: the one list that client, server, documents and tests read."""
     from dominus.contract import auth, db, ddl, guardian, health, redis, secrets, secure, sessions
+    from dominus.contract import auth, db, ddl, files, guardian, health, redis, secrets, sessions
 
     return (
         auth.auth,
@@ -24,6 +25,7 @@ def services() -> tuple[Service, ...]:
         secure.secure,
         ddl.ddl,
         redis.redis,
+        files.files,
         sessions.sessions,
         health.health,
     )

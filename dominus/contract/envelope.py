@@ -16,10 +16,12 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-__all__ = ["JSON_LINES", "Dialect", "decode", "encode", "failure", "success"]
+__all__ = ["BYTES", "JSON_LINES", "Dialect", "decode", "encode", "failure", "success"]
 
 JSON_LINES = "application/x-ndjson"
 """The content type of a streamed body: a header line, then one JSON value a line."""
+BYTES = "application/octet-stream"
+"""The content type of a body or an answer that is bytes alone."""
 WIRE_HEADER = "Dominus-Wire"
 """A server that speaks plain JSON, and keeps idempotency keys, answers with `Dominus-Wire: json`."""
 KEY_HEADER = "Idempotency-Key"

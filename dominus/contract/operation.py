@@ -48,6 +48,10 @@ class Operation(Generic[Req, Data]):
     """The answer is JSON without the envelope, in either dialect."""
     is_streamed: bool = False
     """The body may be a stream of JSON lines, which no body limit bounds."""
+    raw_field: str | None = None
+    """The field that may be the whole body, as raw bytes; all others stand in the path then."""
+    is_raw: bool = False
+    """The answer's `data` is `{"data": base64}`; who accepts `application/octet-stream` gets the bytes alone."""
     errors: tuple[str, ...] = ()
     """The codes of its own failures, beside those that any operation has (COMMON)."""
     path_fields: dict[str, str] = field(init=False)
@@ -93,6 +97,8 @@ class Traits(TypedDict, total=False):
     list_key: str
     is_plain: bool
     is_streamed: bool
+    raw_field: str
+    is_raw: bool
     errors: tuple[str, ...]
 
 

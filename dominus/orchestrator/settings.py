@@ -103,6 +103,12 @@ class ServerSettings(BaseSettings):
     """Seconds in which a database login of a session opens connections."""
     gateway_redis_scripts: bool = False
     """Let sessions of a Redis server run scripts (EVAL, FCALL ...): one that loops holds up everyone for seconds."""
+    files_url: SecretStr | None = None
+    """Where the bytes of files lie: `file:///folder`, or `s3://bucket/prefix?region=...&endpoint=...`.
+
+    None: `files` under `home` for `dominus dev` and the embedded mode; `serve` keeps no files then."""
+    files_link_url: str | None = None
+    """How download links begin, `https://api.example.com`; None: as the caller reached the server."""
     is_durable: bool = True
     """False only for tests: the embedded PostgreSQL does not wait for the disk."""
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 from pydantic_core import from_json
 
 from dominus.contract.codes import ALIVE
-from dominus.contract.envelope import REQUEST_ID_HEADER, WIRE_HEADER, Dialect, decode
+from dominus.contract.envelope import BYTES, REQUEST_ID_HEADER, WIRE_HEADER, Dialect, decode
 from dominus.errors import DominusError, ServiceError, error_from_status
 from dominus.transport.carriers.base import Carrier, Outgoing, Received
 from dominus.transport.failure import Failure, parse_retry_after
@@ -41,20 +41,20 @@ class Wire:
         Raises:
             Failure: it did not work; the typed error is inside.
         """
-        return _judge(await self.carrier.carry(out), out.endpoint)
+        return _judge(await self.carrier.carry(out), out)
 
     async def aclose(self) -> None:
         """Close the pool."""
         await self.carrier.aclose()
 
 
-def _judge(received: Received, endpoint: str) -> Answer:
+def _judge(received: Received, out: Outgoing) -> Answer:
     status, headers, body = received.status, received.headers, received.body
-    request_id = headers.get(REQUEST_ID_HEADER)
+    endpoint, request_id = out.endpoint, headers.get(REQUEST_ID_HEADER)
     if 200 <= status < 300:
-        return Answer(
-            _parsed(body, endpoint, request_id), status, headers.get(WIRE_HEADER) == "json", request_id
-        )
+        is_bytes = out.is_raw and headers.get("content-type") == BYTES
+        parsed = body if is_bytes else _parsed(body, endpoint, request_id)
+        return Answer(parsed, status, headers.get(WIRE_HEADER) == "json", request_id)
     if 300 <= status < 400:
         raise Failure(
             ServiceError(

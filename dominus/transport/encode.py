@@ -13,7 +13,7 @@ from dominus.contract.operation import Operation
 from dominus.contract.request import Request
 from dominus.errors import ValidationError
 
-__all__ = ["Lines", "body_of", "path_of", "stream_of"]
+__all__ = ["Lines", "body_of", "path_of", "raw_of", "stream_of"]
 
 
 @dataclass(slots=True)
@@ -37,6 +37,11 @@ async def stream_of(header: bytes, lines: Lines) -> AsyncIterator[bytes]:
     except Exception as error:
         lines.error = error
         raise
+
+
+def raw_of(op: Operation[Any, Any], request: Request) -> bytes:
+    """Return the bytes that are the whole body of a request."""
+    return getattr(request, op.raw_field or "") or b""
 
 
 def body_of(op: Operation[Any, Any], request: Request) -> bytes:

@@ -32,7 +32,7 @@ from dominus.transport.clock import SystemClock
 from dominus.transport.credentials import Credentials
 from dominus.transport.deadline import block_deadline, block_fails_fast, check_timeout
 from dominus.transport.decode import Wire, checked, wrong_shape
-from dominus.transport.encode import Lines, body_of, path_of, stream_of
+from dominus.transport.encode import Lines, body_of, path_of, raw_of, stream_of
 from dominus.transport.failure import Failure
 from dominus.transport.idempotency_key import new_key
 from dominus.transport.repeats import Repeats
@@ -89,7 +89,7 @@ class Pipeline:
             op=op,
             request=request,
             path=path_of(op, request),
-            fields=None if op.method == "GET" else body_of(op, request),
+            fields=None if op.method == "GET" or op.raw_field else body_of(op, request),
             bearer=user_token or (self._psk if op.auth is Auth.PSK else None),
             key=new_key() if op.retry is Retry.KEYED else None,
             lines=lines,
@@ -241,6 +241,8 @@ class Pipeline:
             breaker.abandon(sent_at)
 
     def _decoded(self, op: Operation[Any, Any], body: Any) -> Any:
+        if op.is_raw and isinstance(body, bytes):
+            return {"data": body}
         try:
             data = checked(
                 body, op.required_keys, op.list_key, op.name, is_plain=op.is_plain, is_list=op.is_list
@@ -277,7 +279,15 @@ class Pipeline:
             content = envelope.encode(body_of(op, rows), dialect)
         elif call.fields is not None:
             content = envelope.encode(call.fields, dialect)
-        return Outgoing(op.method, call.path, headers, content, op.name)
+        elif op.raw_field is not None:
+            if self.speaks_json:
+                headers["content-type"] = envelope.BYTES
+                content = raw_of(op, call.request)
+            else:
+                content = envelope.encode(body_of(op, call.request), dialect)
+        if op.is_raw and self.speaks_json:
+            headers["accept"] = envelope.BYTES
+        return Outgoing(op.method, call.path, headers, content, op.name, is_raw=op.is_raw)
 
     def _name_partition(self, headers: dict[str, str]) -> None:
         settings = self._shared.settings

@@ -106,6 +106,7 @@ NAMESPACES = Preload(
     "dominus.namespaces.ddl",
     "dominus.namespaces.redis",
     "dominus.namespaces.lock",
+    "dominus.namespaces.files",
     "dominus.namespaces.auth",
     "dominus.namespaces.health",
     "dominus.sessions",

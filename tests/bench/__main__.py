@@ -16,6 +16,7 @@ from pathlib import Path
 
 import bulk
 import client
+import files
 import gateway
 import outage
 import overhead
@@ -33,6 +34,7 @@ PARTS = {
     "queries": queries.run,
     "secure": secure.run,
     "bulk": bulk.run,
+    "files": files.run,
     "overhead": overhead.run,
     "startup": startup.run,
     "gateway": gateway.run,

@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import json
 import sys
+import urllib.request
 from importlib.metadata import version
 
 from dominus.helpers import core
@@ -247,6 +248,44 @@ async def cache(said):
         if not cursor:
             break
     said["pages"] = {"result": pages}
+
+
+async def files(said):
+    """Every call of files."""
+    f = dominus.files
+    made = said["upload"] = await outcome(
+        f.upload(b"\x00hello", "a.pdf", category="compat", path="in/a.pdf", tags={"k": "v"})
+    )
+    file_id = made["result"]["id"]
+    said["upload_again"] = await outcome(
+        f.upload(data=b"newer", filename="a.pdf", category="compat", path="in/a.pdf")
+    )
+    said["upload_wrong"] = await outcome(f.upload(b"x", "x", path="../x"))
+    law = said["upload_law"] = await outcome(
+        f.upload(b"law", "law.txt", category="compat", compliance=True, actor="ada", retention_days=30)
+    )
+    said["download"] = await outcome(f.download(file_id=file_id))
+    with urllib.request.urlopen(said["download"]["result"]["download_url"]) as answer:
+        said["got"] = {"result": answer.read().decode()}
+    said["fetch"] = await outcome(f.fetch(category="compat", path="in/a.pdf"))
+    said["fetch_law"] = await outcome(f.fetch(law["result"]["id"], actor="bert"))
+    said["fetch_law_as_nobody"] = await outcome(f.fetch(law["result"]["id"]))
+    said["fetch_none"] = await outcome(f.fetch(path="none"))
+    said["list"] = await outcome(f.list(category="compat", prefix="in/"))
+    said["move"] = await outcome(f.move(file_id, new_path="out/b.pdf"))
+    said["update_meta"] = await outcome(f.update_meta(file_id, tags={"a": "b"}, description="why"))
+    said["browse"] = await outcome(f.browse("/", category="compat"))
+    said["stats"] = await outcome(f.get_storage_stats())
+    said["categories"] = await outcome(f.list_categories())
+    said["views"] = await outcome(f.list_views(include_reserved=True))
+    said["view"] = await outcome(f.list_categories_in_view("documents"))
+    said["create_folder"] = await outcome(f.create_folder("/made", category="compat"))
+    said["delete_folder"] = await outcome(f.delete_folder("/made", category="compat"))
+    said["delete_full_folder"] = await outcome(f.delete_folder("/out", category="compat"))
+    said["delete_law"] = await outcome(f.delete(law["result"]["id"], actor="ada"))
+    said["delete"] = await outcome(f.delete(file_id=file_id))
+    said["reset_unconfirmed"] = await outcome(f.factory_reset())
+    said["reset"] = await outcome(f.factory_reset(confirm=True, preserve_compliance=False))
 
 
 async def health(said):

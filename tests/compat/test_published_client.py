@@ -96,7 +96,7 @@ def run(python: Path, url: str, token: str, *parts: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def said(live: Live, published_python: Path) -> dict[str, Any]:
-    parts = ["secrets", "tables", "secure", "shapes", "cache", "health", "auth", "records", "signatures", "unknown"]
+    parts = ["secrets", "tables", "secure", "files", "shapes", "cache", "health", "auth", "records", "signatures", "unknown"]
     return run(published_python, live.url, live.psk, *parts)
 
 
@@ -291,6 +291,60 @@ def test_cache_keys_are_listed_in_pages_until_the_cursor_is_falsy(said: dict[str
     assert sorted(key for page in pages for key in page["keys"]) == [f"page:{n}" for n in range(7)]
     assert all(page["count"] == len(page["keys"]) <= 3 for page in pages)
     assert not pages[-1]["cursor"]
+
+
+def test_files(said: dict[str, Any]) -> None:
+    part = Part(said["files"])
+    made, again = part["upload"], part["upload_again"]
+    assert (made["path"], made["size"], made["tags"], made["content_type"]) == (
+        "in/a.pdf",
+        6,
+        {"k": "v"},
+        "application/pdf",
+    )
+    assert (again["id"], again["version"]) == (made["id"], 2)
+    assert part.refused("upload_wrong")[:2] == (400, "validation")
+    link = part["download"]
+    assert re.fullmatch(TIME, link["expires_at"])
+    assert part["got"] == "newer"
+    fetched = part["fetch"]
+    assert (base64.b64decode(fetched["data"]), fetched["filename"], fetched["content_type"]) == (
+        b"newer",
+        "a.pdf",
+        "application/pdf",
+    )
+    assert base64.b64decode(part["fetch_law"]["data"]) == b"law"
+    assert part.refused("fetch_law_as_nobody")[:2] == (400, "actor_required")
+    assert part.refused("fetch_none")[:2] == (404, "file_not_found")
+    listed = part["list"]
+    assert ([one["id"] for one in listed["objects"]], listed["count"], listed["cursor"]) == (
+        [made["id"]],
+        1,
+        None,
+    )
+
+
+def test_files_are_moved_described_browsed_counted_and_deleted(said: dict[str, Any]) -> None:
+    part = Part(said["files"])
+    assert part["move"]["path"] == "out/b.pdf"
+    assert (part["update_meta"]["tags"], part["update_meta"]["description"]) == ({"a": "b"}, "why")
+    root = part["browse"]
+    assert ([one["name"] for one in root["folders"]], [one["path"] for one in root["files"]]) == (
+        ["out"],
+        ["law.txt"],
+    )
+    assert (part["stats"]["total_objects"], part["stats"]["total_size_bytes"]) == (2, 8)
+    amount = {"name": "compat", "object_count": 2, "total_size_bytes": 8}
+    assert part["categories"] == part["view"] == {"categories": [amount]}
+    views = part["views"]
+    assert (views["is_admin"], views["total_views"]) == (True, len(views["views"]))
+    assert part["create_folder"]["created"] is True
+    assert part["delete_folder"] == {"deleted": True, "path": "/made", "deleted_count": 0}
+    assert part.refused("delete_full_folder")[:2] == (409, "folder_not_empty")
+    assert part.refused("delete_law")[:2] == (409, "file_retained")
+    assert part["delete"] == {"deleted": True}
+    assert part.refused("reset_unconfirmed")[:2] == (400, "confirm_required")
+    assert (part["reset"]["deleted_count"], part["reset"]["retained_count"]) == (0, 1)
 
 
 def test_health(said: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -138,6 +139,54 @@ def of(name: str) -> Callable[[Any], Any]:
     return lambda data: data[name]
 
 
+async def a_file(client: Dominus, fields: Fields) -> Fields:
+    """A file at a path of its own; calls that name it by id get that."""
+    tag = fields["tag"]
+    await client.files.upload(b"hello", "hello.txt", category=f"notes_{tag}", path=f"letters/{tag}.txt")
+    found = await client.files.get(category=f"notes_{tag}", path=f"letters/{tag}.txt")
+    own = {"category": f"notes_{tag}"} if "category" in fields else {}
+    own |= {"prefix": "letters/"} if "prefix" in fields else {}
+    return {**own, **({"id": found["id"]} if "id" in fields else {})}
+
+
+async def an_upload(client: Dominus, fields: Fields) -> Fields:
+    upload = await client.files.start_upload(f"film_{fields['tag']}.mp4", category=f"media_{fields['tag']}")
+    return {"upload_id": upload["upload_id"]}
+
+
+async def a_part(client: Dominus, fields: Fields) -> Fields:
+    found = await an_upload(client, fields)
+    await client.files.put_part(found["upload_id"], 0, b"hello")
+    return found
+
+
+async def without_folder(client: Dominus, fields: Fields) -> None:
+    await client.files.delete_folder("/letters/2026", "notes")
+
+
+async def abandoned(client: Dominus, fields: Fields) -> Fields:
+    # One principal has so many uploads at most.
+    return {"filename": f"film_{fields['tag']}.mp4", "category": f"media_{fields['tag']}"}
+
+
+def a_file_as(found: Any, tag: str) -> Any:
+    """What of a file is the same in every answer."""
+    return {name: found[name] for name in ("filename", "path", "category", "size", "sha256", "tags")}
+
+
+def in_category(found: Any, tag: str) -> Any:
+    return [{**item, "name": "notes"} for item in found["categories"] if tag in item["name"]]
+
+
+HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+FILE = {
+    "filename": "hello.txt",
+    "path": "letters/TAG.txt",
+    "category": "notes_TAG",
+    "size": 5,
+    "sha256": HELLO,
+    "tags": {},
+}
 MINTED = {"access_token": "str", "token_type": "Bearer", "expires_in": 900}
 ENGINES = {name: {"status": "ok", "latency_ms": "float"} for name in ("postgres", "redis")}
 SECRET = {
@@ -246,6 +295,107 @@ SAMPLES: Mapping[str, Sample] = {
         expected=32, read=lambda data: data["epoch"], shape=lambda epoch, _: len(epoch)
     ),
     "redis.release_lock": Sample(expected=True, read=of("held"), before=locked),
+    "files.upload": Sample(
+        {**FILE, "path": "letters/hello.txt_TAG", "category": "notes", "tags": {"lang": "en"}},
+        shape=a_file_as,
+        sdk=lambda d, fields: d.files.upload(
+            b"hello", "hello.txt", category="notes", path=fields["logical_path"], tags={"lang": "en"}
+        ),
+    ),
+    "files.download": Sample(
+        expected=True,
+        before=a_file,
+        shape=lambda found, _: found["download_url"].endswith("/hello.txt"),
+        sdk=lambda d, fields: d.files.download(fields["id"], expires_seconds=600),
+    ),
+    "files.fetch": Sample(
+        {
+            "data": "aGVsbG8=",
+            "filename": "hello.txt",
+            "content_type": "text/plain",
+            "size": 5,
+            "sha256": HELLO,
+        },
+        before=a_file,
+        sdk=lambda d, fields: d.files.fetch(fields["id"]),
+    ),
+    "files.list": Sample(
+        [FILE], before=a_file, shape=lambda found, tag: [a_file_as(one, tag) for one in found["objects"]]
+    ),
+    "files.delete": Sample(
+        expected=True, read=of("deleted"), before=a_file, sdk=lambda d, fields: d.files.delete(fields["id"])
+    ),
+    "files.move": Sample(
+        {**FILE, "path": "archive/hello.txt"},
+        before=a_file,
+        shape=a_file_as,
+        sdk=lambda d, fields: d.files.move(fields["id"], new_path="archive/hello.txt"),
+    ),
+    "files.update_meta": Sample(
+        {**FILE, "tags": {"lang": "it"}},
+        before=a_file,
+        shape=a_file_as,
+        sdk=lambda d, fields: d.files.update_meta(fields["id"], {"lang": "it"}, "A letter."),
+    ),
+    "files.browse": Sample(
+        {"path": "/letters", "folders": [], "files": [FILE]},
+        before=a_file,
+        shape=lambda found, tag: {
+            "path": found["path"],
+            "folders": found["folders"],
+            "files": [a_file_as(one, tag) for one in found["files"]],
+        },
+    ),
+    "files.get_storage_stats": Sample(
+        {"object_count": 1, "total_size_bytes": 5},
+        before=a_file,
+        shape=lambda found, tag: found["by_category"][f"notes_{tag}"],
+    ),
+    "files.list_categories": Sample(
+        [{"name": "notes", "object_count": 1, "total_size_bytes": 5}], before=a_file, shape=in_category
+    ),
+    "files.list_views": Sample(
+        ["all", "documents", "images", "media", "tagged"],
+        shape=lambda found, _: [view["name"] for view in found["views"]],
+    ),
+    "files.list_categories_in_view": Sample(
+        [{"name": "notes", "object_count": 1, "total_size_bytes": 5}], before=a_file, shape=in_category
+    ),
+    "files.create_folder": Sample({"path": "/letters/2026"}, shape=lambda found, _: {"path": found["path"]}),
+    "files.delete_folder": Sample(
+        {"deleted": False, "path": "/letters/2026", "deleted_count": 0},
+        before=without_folder,
+    ),
+    "files.factory_reset": Sample(
+        expected=True, read=of("reset"), shape=lambda found, _: found is True or found["reset"]
+    ),
+    "files.get": Sample(
+        FILE, before=a_file, shape=a_file_as, sdk=lambda d, fields: d.files.get(fields["id"])
+    ),
+    "files.read": Sample(
+        "ell",
+        lambda data: base64.b64decode(data["data"]),
+        a_file,
+        lambda found, _: found.decode(),
+        sdk=lambda d, fields: d.files.read(fields["id"], 1, 3),
+    ),
+    "files.start_upload": Sample(
+        8 * 1024 * 1024, before=abandoned, shape=lambda found, _: found["part_bytes"]
+    ),
+    "files.put_part": Sample(
+        {"number": 0, "size": 5, "sha256": HELLO},
+        before=an_upload,
+        sdk=lambda d, fields: d.files.put_part(fields["upload_id"], 0, b"hello", HELLO),
+    ),
+    "files.list_parts": Sample(
+        [{"number": 0, "size": 5, "sha256": HELLO}], before=a_part, shape=lambda found, _: found["parts"]
+    ),
+    "files.finish_upload": Sample(
+        {**FILE, "filename": "film_TAG.mp4", "path": "film_TAG.mp4", "category": "media_TAG"},
+        before=a_part,
+        shape=a_file_as,
+    ),
+    "files.abort_upload": Sample(expected=True, read=of("aborted"), before=an_upload),
     "sessions.token": Sample(
         expected=True, read=of("access_token"), shape=lambda token, _: token.count(".") == 2
     ),

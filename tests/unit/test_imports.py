@@ -15,7 +15,7 @@ import dominus
 
 ROOT = Path(dominus.__file__).parent
 HEAVY = {
-    "aiohttp", "asyncpg", "bcrypt", "cryptography", "fakeredis", "httpx", "httpx_aiohttp", "jwt", "lupa", "prometheus_client", "psycopg", "tigerbeetle",
+    "aiohttp", "asyncpg", "bcrypt", "cryptography", "fakeredis", "httpx", "httpx_aiohttp", "jwt", "lupa", "obstore", "prometheus_client", "psycopg", "tigerbeetle",
     "pydantic", "pydantic_core", "pydantic_settings", "redis", "rich", "starlette", "typer", "uvicorn", "uvloop", "yarl", "pytest",
 }  # fmt: skip
 # httpx loads rich for its command line wherever it is installed.
@@ -171,7 +171,7 @@ MODULES = {
 FLOORS = [
     # The rooms of the orchestrator: each imports only from floors above it in this list, and from the layers below.
     {"home", "settings", "net"},
-    {"engines/postgres", "engines/redis"},
+    {"engines/postgres", "engines/redis", "engines/objects"},
     {"sql", "identity"},
     {"gateway"},
     {"handlers"},

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dominus.orchestrator.handlers.resources import Resources
 
 
-__all__ = ["Context", "Idempotency", "RawJson"]
+__all__ = ["Context", "Idempotency", "RawBytes", "RawJson"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,15 @@ class Context:
     idempotency: Idempotency | None = None
     """None when the caller sent no key, and for reads."""
     stream: AsyncIterator[bytes] | None = None
-    """The rest of a streamed body: chunks of JSON lines, cut anywhere."""
+    """The rest of a streamed body: chunks of JSON lines, cut anywhere; or of a raw one, unbounded."""
     seal: Callable[[], Idempotency | None] | None = None
     """For a streamed body: call it when the stream is read, for the idempotency of all that was in it."""
     ends_at: float | None = None
     """When the caller's deadline passes, by the event loop's clock; None: nobody said."""
     called_host: str = ""
     """The name under which the caller reached this server, as it says."""
+    called_scheme: str = "http"
+    """How it was reached, as a trusted proxy says, or as it is."""
 
 
 class RawJson(bytes):
@@ -59,3 +61,7 @@ class RawJson(bytes):
         raw = cls(text)
         raw.types = types
         return raw
+
+
+class RawBytes(bytes):
+    """An answer that is bytes: sent as they are to who accepts that, else as `{"data": base64}`."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dominus.orchestrator.engines.objects.digests import PartDigests
 from dominus.orchestrator.engines.postgres.fair_share import FairShare
 from dominus.orchestrator.handlers.refused_writes import RefusedWrites
 from dominus.orchestrator.sql.catalog import Catalog
 
 if TYPE_CHECKING:
+    from dominus.orchestrator.engines.objects.store import Objects
     from dominus.orchestrator.engines.postgres.pools import Postgres
     from dominus.orchestrator.engines.redis.client import RedisEngine
     from dominus.orchestrator.gateway.running import RunningGateway
@@ -23,6 +25,9 @@ __all__ = ["Resources"]
 DATA_WAIT_SECONDS = 10.0
 BULK_WAIT_SECONDS = 30.0
 """Loads take their time; the next one waits for longer than a statement would."""
+
+PARTS_AT_ONCE = 8
+"""Parts of files in the memory of one worker, of 8 MiB each."""
 
 
 @dataclass(slots=True)
@@ -39,6 +44,11 @@ class Resources:
     """None: this server runs no gateway."""
     refused_writes: RefusedWrites = field(default_factory=RefusedWrites)
     """Which engines are full."""
+    objects: Objects | None = None
+    """Where the bytes of files lie; None: this server keeps none."""
+    digests: PartDigests = field(default_factory=PartDigests)
+    files_share: FairShare = field(init=False)
+    """Who may hold a part of a file in memory."""
     catalog: Catalog = field(init=False)
     """The tables of users, as they are known."""
     data_share: FairShare = field(init=False)
@@ -48,6 +58,9 @@ class Resources:
 
     def __post_init__(self) -> None:
         self.catalog = Catalog(self.postgres)
+        self.files_share = FairShare(
+            PARTS_AT_ONCE, wait_seconds=BULK_WAIT_SECONDS, what="places for parts of files"
+        )
         size = self.settings.pool_size
         self.data_share = FairShare(size, wait_seconds=DATA_WAIT_SECONDS, what="database connections")
         self.postgres.data.limit.watch(self.data_share.resize)

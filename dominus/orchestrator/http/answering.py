@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -10,7 +11,7 @@ from dominus.contract import envelope
 from dominus.contract.envelope import Dialect
 from dominus.contract.operation import Operation
 from dominus.errors import DominusError, ServiceError
-from dominus.orchestrator.handlers.context import RawJson
+from dominus.orchestrator.handlers.context import RawBytes, RawJson
 from dominus.orchestrator.http.exchange import Exchange, Send
 
 __all__ = ["answer_of", "failure_of", "send_answer"]
@@ -20,6 +21,11 @@ Headers = list[tuple[bytes, bytes]]
 
 def answer_of(exchange: Exchange, operation: Operation[Any, Any], data: Any) -> bytes:
     """Return the body of an answer with the data of a handler."""
+    if isinstance(data, RawBytes):
+        if exchange.header(b"accept") == envelope.BYTES:
+            exchange.is_raw = True
+            return data
+        data = RawJson.of(b'{"data":"%b"}' % b64encode(data))
     types = data.types if isinstance(data, RawJson) else None
     document = data if isinstance(data, RawJson) else _to_json(data)
     if operation.is_plain:
@@ -47,6 +53,8 @@ def failure_of(exchange: Exchange, error: DominusError) -> tuple[int, bytes, Hea
 async def send_answer(send: Send, status: int, body: bytes, exchange: Exchange, extra: Headers) -> None:
     """Send a whole answer."""
     kind = b"application/json" if exchange.dialect is Dialect.JSON else b"text/plain; charset=us-ascii"
+    if exchange.is_raw:
+        kind = envelope.BYTES.encode()
     headers = [
         (b"content-type", kind),
         (b"content-length", str(len(body)).encode()),

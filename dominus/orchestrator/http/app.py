@@ -18,7 +18,7 @@ from dominus.contract.envelope import failure
 from dominus.contract.kinds import Auth
 from dominus.errors import AuthorizationError, DominusError
 from dominus.orchestrator.handlers.resources import Resources
-from dominus.orchestrator.http import docs_page
+from dominus.orchestrator.http import docs_page, file_links
 from dominus.orchestrator.http.body import Receive
 from dominus.orchestrator.http.dispatch import Dispatcher
 from dominus.orchestrator.http.exchange import Exchange, Scope, Send
@@ -50,6 +50,7 @@ class Orchestrator:
                 Route("/", _home),
                 *docs_page.routes(),
                 Route("/metrics", self._show_metrics),
+                file_links.route(lambda: self.resources),
             ],
             lifespan=self._lifespan,
         )
@@ -125,6 +126,7 @@ class Orchestrator:
 async def _maintain(resources: Resources) -> None:
     """Forget expired idempotency records and rotate the signing key, hourly; a failure waits for the next hour."""
     from dominus.orchestrator.handlers.idempotency import purge
+    from dominus.orchestrator.services.files import collect
 
     jobs: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
         (
@@ -135,6 +137,7 @@ async def _maintain(resources: Resources) -> None:
             "rotating the signing key",
             lambda: resources.tokens.rotate_if_due(resources.settings.signing_key_days),
         ),
+        ("collecting contents of files", lambda: collect(resources)),
     ]
     while True:
         await asyncio.sleep(MAINTENANCE_SECONDS)

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from dominus.contract.envelope import JSON_LINES, MAX_DEADLINE_SECONDS, Dialect
+from dominus.contract.envelope import BYTES, JSON_LINES, MAX_DEADLINE_SECONDS, Dialect
 from dominus.contract.operation import Operation
 from dominus.errors import ValidationError
 from dominus.orchestrator.http.body import BodyReader, Receive
@@ -19,6 +19,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MAX_REQUEST_SECONDS = 3600.0
 """What a request may take that names no deadline: bulk loads take their time, statements have their own limit."""
+_JSON_LINES, _BYTES = JSON_LINES.encode(), BYTES.encode()
 _ANYONE = Principal(subject="anonymous", use="anonymous", scopes=frozenset())
 
 
@@ -29,6 +30,8 @@ class Exchange:
         "body",
         "dialect",
         "headers",
+        "is_bytes",
+        "is_raw",
         "is_stream",
         "operation",
         "path",
@@ -48,7 +51,11 @@ class Exchange:
         self.request_id = given.decode() if is_usable else secrets.token_hex(8)
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         self.dialect = Dialect.BASE64 if kind == b"text/plain" else Dialect.JSON
-        self.is_stream = kind == JSON_LINES.encode()
+        self.is_stream = kind == _JSON_LINES
+        self.is_bytes = kind == _BYTES
+        """The body is bytes, if its operation takes such."""
+        self.is_raw = False
+        """The answer is bytes."""
         self.body = BodyReader(receive, self.header(b"content-length"), limit, least_rate)
         self.principal = _ANYONE
         self.operation: Operation[Any, Any] | None = None

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 from dominus._version import __version__
 from dominus.contract import operations, services
 from dominus.contract.envelope import (
+    BYTES,
     DEADLINE_HEADER,
     ENVIRONMENT_HEADER,
     JSON_LINES,
@@ -257,6 +258,8 @@ def _request_body(sharing: list[AnyOperation], bodies: dict[str, _Schema]) -> di
     content: dict[str, Any] = {JSON: media}
     if any(operation.is_streamed for operation in sharing):
         content[JSON_LINES] = {"schema": {"type": "string", "description": _LINES}}
+    if any(operation.raw_field for operation in sharing):
+        content[BYTES] = {}
     return {"required": True, "content": content}
 
 
@@ -274,7 +277,10 @@ def _responses(sharing: list[AnyOperation], schemas: dict[str, Any]) -> dict[str
         if answer not in answers:
             answers.append(answer)
     schema = answers[0] if len(answers) == 1 else {"anyOf": answers}
-    found: dict[str, Any] = {"200": {"description": "Done.", "content": {JSON: {"schema": schema}}}}
+    content: dict[str, Any] = {JSON: {"schema": schema}}
+    if any(operation.is_raw for operation in sharing):
+        content[BYTES] = {}
+    found: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
     return found | {
         status: {"$ref": f"#/components/responses/{_FAILURES[status][0]}"} for status in _statuses(sharing)
     }
@@ -288,7 +294,9 @@ def _statuses(sharing: list[AnyOperation]) -> Iterable[str]:
         "400": has_body,
         "401": first.auth is not Auth.NONE,
         "403": first.auth is not Auth.NONE and (first.auth is Auth.PSK or any(one.scope for one in sharing)),
-        "404": any(one.path_fields or one.service in {"secrets", "ddl", "sessions"} for one in sharing),
+        "404": any(
+            one.path_fields or one.service in {"secrets", "ddl", "files", "sessions"} for one in sharing
+        ),
         "409": any(one.retry is Retry.KEYED for one in sharing),
         "413": has_body,
         "429": True,

@@ -9,6 +9,11 @@ from dominus.orchestrator.services import auth, db, ddl, guardian, health, redis
 __all__ = ["handlers_by_operation"]
 
 _SERVICES = (auth, guardian, secrets, db, secure, ddl, redis, sessions, health)
+from dominus.orchestrator.services import auth, db, ddl, files, guardian, health, redis, secrets, sessions
+
+__all__ = ["handlers_by_operation"]
+
+_SERVICES = (auth, guardian, secrets, db, ddl, redis, files, sessions, health)
 
 
 def handlers_by_operation() -> dict[str, Handler]:

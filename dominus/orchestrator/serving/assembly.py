@@ -18,6 +18,7 @@ from pathlib import Path
 from dominus.crypto import generate_token
 from dominus.errors import DominusError, ValidationError
 from dominus.hints import shell_command
+from dominus.orchestrator.engines.objects.store import LocalFolder, Objects, objects_at
 from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
 from dominus.orchestrator.engines.postgres.pools import Postgres
 from dominus.orchestrator.engines.redis.client import RedisEngine
@@ -120,6 +121,8 @@ def check_process_resources(settings: ServerSettings) -> ProcessResources:
             code="settings_missing",
             hint=f"`dominus serve` embeds nothing; for a laptop there is `{shell_command('dev')}`",
         )
+    if url := _given(settings.files_url):
+        objects_at(url)
     if settings.rate_limit is None:
         settings.rate_limit = SERVE_RATE_LIMIT
     return ProcessResources(
@@ -177,6 +180,7 @@ class OpenResources:
             psks=psks,
             refused_writes=refused_writes,
         )
+        resources.objects = _objects(self._process)
         if self._process.gateway is not None:
             of_sessions = redis.of_sessions()
             if of_sessions is not redis:
@@ -200,6 +204,16 @@ class OpenResources:
 def open_resources(process: ProcessResources) -> OpenResources:
     """Return the engines of the running loop, to be opened with `async with`."""
     return OpenResources(process)
+
+
+def _objects(process: ProcessResources) -> Objects | None:
+    settings = process.settings
+    url = _given(settings.files_url)
+    if url is not None:
+        return objects_at(url, is_durable=settings.is_durable)
+    if process.home is None:
+        return None
+    return LocalFolder(process.home / "files", is_durable=settings.is_durable)
 
 
 async def _keep_running(server: EmbeddedPostgres, note: Callable[[DominusError], None]) -> None:

@@ -27,6 +27,8 @@ class Outgoing:
     content: bytes | AsyncIterator[bytes] | None = field(repr=False)
     endpoint: str
     """How errors name it: the operation."""
+    is_raw: bool = False
+    """The answer may be bytes, which are no JSON."""
 
 
 class Headers(Protocol):

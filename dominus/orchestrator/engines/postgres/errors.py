@@ -93,6 +93,7 @@ _BY_STATE: Mapping[str, _Rule] = {
     "3F000": _Rule(NotFoundError, "unknown_schema"),
     "40001": _CONFLICT,
     "40P01": _CONFLICT,
+    "DF001": _Rule(ConflictError, "file_retained"),
     "42501": _Rule(AuthorizationError, "insufficient_privilege"),
     "42701": _Rule(ConflictError, "column_exists"),
     "42703": _Rule(ValidationError, "unknown_column"),
