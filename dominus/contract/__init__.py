@@ -14,7 +14,7 @@ __all__ = ["operations", "services"]
 @cache
 def services() -> tuple[Service, ...]:
     """Return every service: the one list that client, server, documents and tests read."""
-    from dominus.contract import auth, db, ddl, guardian, health, redis, secrets, sessions
+    from dominus.contract import auth, db, ddl, guardian, health, logs, redis, secrets, sessions
 
     return (
         auth.auth,
@@ -25,6 +25,7 @@ def services() -> tuple[Service, ...]:
         redis.redis,
         sessions.sessions,
         health.health,
+        logs.logs,
     )
 
 

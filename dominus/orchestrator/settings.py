@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 from pydantic import Field, SecretStr
@@ -103,6 +103,14 @@ class ServerSettings(BaseSettings):
     """Seconds in which a database login of a session opens connections."""
     gateway_redis_scripts: bool = False
     """Let sessions of a Redis server run scripts (EVAL, FCALL ...): one that loops holds up everyone for seconds."""
+    log_retention_days: int = Field(default=30, ge=1, le=3650)
+    """How long lines of programs are kept; whole days (UTC) are dropped."""
+    log_forward_url: str | None = Field(default=None, pattern=r"^https?://[!-~]+$")
+    """Where new lines of programs are posted besides."""
+    log_forward_token: SecretStr | None = None
+    """What is sent there as `Authorization: Bearer`."""
+    log_forward_format: Literal["betterstack", "otlp"] = "betterstack"
+    """What is posted: a JSON list of lines, or OTLP in JSON."""
     is_durable: bool = True
     """False only for tests: the embedded PostgreSQL does not wait for the disk."""
 

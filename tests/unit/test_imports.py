@@ -173,7 +173,7 @@ FLOORS = [
     {"home", "settings", "net"},
     {"engines/postgres", "engines/redis"},
     {"sql", "identity"},
-    {"gateway"},
+    {"gateway", "logs"},
     {"handlers"},
     {"services"},
     {"http"},

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dominus.contract import services
 from dominus.orchestrator.handlers.registry import Handler
-from dominus.orchestrator.services import auth, db, ddl, guardian, health, redis, secrets, sessions
+from dominus.orchestrator.services import auth, db, ddl, guardian, health, logs, redis, secrets, sessions
 
 __all__ = ["handlers_by_operation"]
 
-_SERVICES = (auth, guardian, secrets, db, ddl, redis, sessions, health)
+_SERVICES = (auth, guardian, secrets, db, ddl, redis, sessions, health, logs)
 
 
 def handlers_by_operation() -> dict[str, Handler]:
