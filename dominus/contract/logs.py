@@ -208,9 +208,10 @@ QUERY = logs.read(
     errors=("answer_too_large",),
 )
 TAIL = logs.read(
-    "tail",
+    "arrivals",
     TailRequest,
     Arrivals,
     "Wait for lines that arrive.",
+    path="tail",
     errors=("answer_too_large", "invalid_value"),
 )

@@ -108,6 +108,7 @@ NAMESPACES = Preload(
     "dominus.namespaces.lock",
     "dominus.namespaces.auth",
     "dominus.namespaces.health",
+    "dominus.namespaces.logs",
     "dominus.sessions",
     "dominus.names",
 )

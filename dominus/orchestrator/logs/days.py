@@ -1,4 +1,4 @@
-"""The partitions of `dominus.logs`, one for each day (UTC): made ahead or when a line needs them, dropped when they are old.
+"""The partitions of `dominus.logs`, one for each day (UTC): made ahead or when needed, dropped when they are old.
 
 Any replica may do either at any time: the lock is on our own table, and lets lines in meanwhile.
 """

@@ -151,7 +151,7 @@ class Forwarder:
         if self._task is None:
             return
         ends = time.monotonic() + CLOSE_SECONDS
-        while self._waiting and not self._task.done() and time.monotonic() < ends:
+        while self._waiting and not self._task.done() and time.monotonic() < ends:  # noqa: ASYNC110 - bounded
             await asyncio.sleep(0.02)
         await end_task(self._task)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dominus.contract import logs as contract
 from dominus.contract.line_id import LineIds
@@ -47,7 +47,8 @@ async def _kept(ctx: Context, rows: list[store.Row], answer: contract.BatchKept 
     except FAILURES as error:
         raise from_postgres(error) from error
     except ValidationError as error:
-        if not isinstance(error.details, dict) or error.details.get("sqlstate") != _NO_PARTITION:
+        details: Any = error.details or {}
+        if details.get("sqlstate") != _NO_PARTITION:
             raise
         # Another replica, which keeps less, has dropped a day.
         logs.days.forget()
@@ -89,7 +90,7 @@ async def keep_batch(ctx: Context, request: contract.BatchRequest) -> RawJson:
 def _row(event: Any, span: tuple[uuid.UUID, uuid.UUID]) -> store.Row:
     if not isinstance(event, dict):
         raise ValidationError("an event is an object")
-    read = contract.Event(**event)
+    read = contract.Event(**cast("dict[str, Any]", event))
     line_id = read.id or uuid.UUID(_ids.make())
     if not span[0] <= line_id < span[1]:
         raise ValidationError(f"id: {moment_of(line_id):%Y-%m-%d} is no day of which lines are kept")
