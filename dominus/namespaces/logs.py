@@ -199,8 +199,8 @@ class Logs(Namespace):
         """Store lines now, and return how many; they are sent as they are, without the buffer and its redaction.
 
         Args:
-            events: each with `message`, and `level` (info), `context` or `data`, `category`, `file`,
-                `function`, `line`, `id` (a uuid7: stored once, however often it is sent); any number, sent 1,000 at a time.
+            events: each with `message`, and `level` (info), `context` or `data`, `category`, `file`, `function`,
+                `line`, `id` (a uuid7: stored once, however often it is sent); any number, sent 1,000 at a time.
             timeout: seconds for each 1,000; the client's without it.
 
         Raises:
@@ -217,8 +217,10 @@ class Logs(Namespace):
         for at in range(0, max(1, len(given)), contract.MAX_EVENTS):
             request = contract.BatchRequest(events=given[at : at + contract.MAX_EVENTS])
             kept = await self._call(contract.BATCH, request, timeout=timeout)
-            for error in kept.get("errors", []):
-                errors.append({"index": error["index"] + at, "message": error["message"]})
+            errors.extend(
+                contract.Refused(index=error["index"] + at, message=error["message"])
+                for error in kept.get("errors", [])
+            )
             total["total"] += kept["total"]
             total["stored"] += kept["stored"]
             total["failed"] += kept["failed"]
