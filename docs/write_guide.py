@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, NotRequired, get_origin, get_type_hints
 
 from dominus import Dominus, crypto, errors, sessions, testing
-from dominus.contract import auth, codes, db, ddl, health, operations, redis, secrets, services
+from dominus.contract import auth, codes, db, ddl, health, logs, operations, redis, secrets, services
 from dominus.contract import sessions as session_calls
 from dominus.contract.guardian import ENTITIES, LINKS
 from dominus.contract.guardian import entities as guardian_entities
@@ -31,12 +31,15 @@ from dominus.namespaces.guardian.rights import Roles
 from dominus.namespaces.health import Health
 from dominus.namespaces.lease import Lease
 from dominus.namespaces.link import ReplaceableLinks
+from dominus.namespaces.lock import Lease
+from dominus.namespaces.logs import Logs
 from dominus.namespaces.redis import Redis
 from dominus.namespaces.secrets import Secrets
 from dominus.sessions import AsyncSession, Session, Sessions
 from dominus.sessions.factories import PostgresSessions, RedisSessions, TigerBeetleSessions
 from dominus.sessions.with_token import TigerBeetle
 from dominus.testing import plugin
+from dominus.shipping.shipper import LogStats
 from dominus.transport.shared import Stats
 
 PAGE = Path(__file__).parents[1] / "LLM-GUIDE.md"
@@ -49,6 +52,7 @@ NAMESPACES: dict[str, type] = {
     "redis": Redis,
     "auth": Auth,
     "health": Health,
+    "logs": Logs,
     "sessions": Sessions,
 }
 FACTORIES: dict[str, type] = {
@@ -56,7 +60,7 @@ FACTORIES: dict[str, type] = {
     "postgres": PostgresSessions,
     "tigerbeetle": TigerBeetleSessions,
 }
-CONTRACT = (auth, guardian_records, guardian_entities, secrets, db, ddl, redis, health, session_calls)
+CONTRACT = (auth, guardian_records, guardian_entities, secrets, db, ddl, redis, health, session_calls, logs)
 FLAT = {names.__name__, link_names.__name__}
 """Modules of methods that are other names for methods that are told."""
 USUAL = {"timeout", "schema", "reason", "actor"}
@@ -110,7 +114,7 @@ def signature_text(name: str, target: Callable[..., Any]) -> str:
     elif returned.startswith("Session["):
         how = "with "
     else:
-        how = "await " if inspect.iscoroutinefunction(target) else ""
+        how = "await " if inspect.iscoroutinefunction(target) or returned == "Logged" else ""
     return f"{how}{name}{_parameters(signature)} -> {returned}"
 
 
@@ -233,7 +237,7 @@ def shapes_of(callables: Iterable[Callable[..., Any]]) -> dict[str, Any]:
         for module in CONTRACT
         for name, value in vars(module).items()
         if hasattr(value, "__required_keys__") and value.__module__ == module.__name__
-    } | {"QueryRows": QueryRows, "Stats": Stats}
+    } | {"QueryRows": QueryRows, "Stats": Stats, "LogStats": LogStats}
     said = " ".join(
         f"{text} {getattr(target, '__globals__', {}).get(text, '')}"  # an alias is told by what it stands for
         for target in callables
