@@ -38,8 +38,8 @@ from dominus.namespaces.secrets import Secrets
 from dominus.sessions import AsyncSession, Session, Sessions
 from dominus.sessions.factories import PostgresSessions, RedisSessions, TigerBeetleSessions
 from dominus.sessions.with_token import TigerBeetle
-from dominus.testing import plugin
 from dominus.shipping.shipper import LogStats
+from dominus.testing import plugin
 from dominus.transport.shared import Stats
 
 PAGE = Path(__file__).parents[1] / "LLM-GUIDE.md"

@@ -18,6 +18,7 @@ import bulk
 import client
 import gateway
 import outage
+import log_lines
 import overhead
 import queries
 import redis_get
@@ -35,6 +36,7 @@ PARTS = {
     "gateway": gateway.run,
     "sessions": sessions.run,
     "outage": outage.run,
+    "logs": log_lines.run,
 }
 ROUNDS = {"outage": 1}
 """How often each contender runs, where it is not 5: an outage takes as long as it takes."""

@@ -1,4 +1,5 @@
 """Lines on their way: nothing is lost, nothing is stored twice, whichever side ends, and however."""
+# ruff: noqa: G004, G010, PLE1205 - these are our own loggers
 
 from __future__ import annotations
 
@@ -400,3 +401,19 @@ async def test_lines_of_threads_go_the_way_of_the_loop(live: Live, tag: str, tmp
             await asyncio.to_thread(thread.join)
         assert len(await client.logs.query(category=tag)) == 9
         assert client.logs.stats()["sent"] >= 9
+
+
+async def test_the_command_line_follows(live: Live, tag: str, tmp_path: Path) -> None:
+    async with client_of(live, tmp_path) as client:
+        await client.logs.error("a\x1b[31mred", {"n": 1}, category=tag)
+        await client.logs.flush()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DOMINUS_", "CB_"))}
+    env = {**kept, "DOMINUS_URL": live.url, "DOMINUS_TOKEN": live.psk, "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "dominus.cli", "logs", "tail", "--category", tag, "--count", "1"]
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=env, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert "error" in done.stdout
+    assert "a\\x1b[31mred" in done.stdout
+    assert '{"n":1}' in done.stdout
+    assert done.stderr == ""

@@ -1,4 +1,5 @@
 """What a log line holds: the call site, a copy of the context, no secrets; and nothing that makes it fail."""
+# ruff: noqa: G010 - these are our own loggers
 
 from __future__ import annotations
 
