@@ -31,7 +31,6 @@ from dominus.namespaces.guardian.rights import Roles
 from dominus.namespaces.health import Health
 from dominus.namespaces.lease import Lease
 from dominus.namespaces.link import ReplaceableLinks
-from dominus.namespaces.lock import Lease
 from dominus.namespaces.logs import Logs
 from dominus.namespaces.redis import Redis
 from dominus.namespaces.secrets import Secrets

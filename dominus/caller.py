@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from dominus.contract.operation import Operation
     from dominus.contract.request import Request
     from dominus.settings import Settings
-    from dominus.transport.background import Background
     from dominus.shipping.shipper import Shipper
+    from dominus.transport.background import Background
     from dominus.transport.circuit import BreakerName
     from dominus.transport.clock import Clock
     from dominus.transport.encode import Lines

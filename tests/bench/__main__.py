@@ -17,8 +17,8 @@ from pathlib import Path
 import bulk
 import client
 import gateway
-import outage
 import log_lines
+import outage
 import overhead
 import queries
 import redis_get
