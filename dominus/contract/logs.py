@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Annotated, Any, ClassVar, Literal, NotRequired
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, create_model
 from typing_extensions import TypedDict
 
 from dominus.contract.operation import Operation, Service
@@ -181,9 +181,14 @@ class TailRequest(LinesWanted):
 
 def _one(level: str) -> type[LineRequest]:
     example: Example = {"level": level, "message": "order placed", "context": {"order": 42}}
-    return type(
-        f"{level.title()}Request", (LineRequest,), {"__doc__": LineRequest.__doc__, "example": example}
+    made = create_model(
+        f"{level.title()}Request",
+        __base__=LineRequest,
+        __doc__=LineRequest.__doc__,
+        level=(Literal[level], ...),
     )
+    made.example = example
+    return made
 
 
 logs = Service("logs", "/api/herald")

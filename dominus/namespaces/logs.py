@@ -432,7 +432,7 @@ class Logs(Namespace):
 
         Example:
             ```python
-                    logging.getLogger("shop").addHandler(dominus.logs.handler(logging.WARNING))
+            handler = dominus.logs.handler("WARNING")  # logging.getLogger("shop").addHandler(handler)
             ```
         """
         from dominus.shipping.handlers import LogHandler
