@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, NotRequired, get_origin, get_type_hints
 
 from dominus import Dominus, crypto, errors, sessions, testing
-from dominus.contract import auth, codes, db, ddl, health, operations, redis, secrets, services
+from dominus.contract import auth, codes, db, ddl, health, logs, operations, redis, secrets, services
 from dominus.contract import sessions as session_calls
 from dominus.contract.files import shapes as file_shapes
 from dominus.contract.guardian import ENTITIES, LINKS
@@ -33,12 +33,14 @@ from dominus.namespaces.guardian.rights import Roles
 from dominus.namespaces.health import Health
 from dominus.namespaces.lease import Lease
 from dominus.namespaces.link import ReplaceableLinks
+from dominus.namespaces.logs import Logs
 from dominus.namespaces.redis import Redis
 from dominus.namespaces.secrets import Secrets
 from dominus.namespaces.secure import Secure
 from dominus.sessions import AsyncSession, Session, Sessions
 from dominus.sessions.factories import PostgresSessions, RedisSessions, TigerBeetleSessions
 from dominus.sessions.with_token import TigerBeetle
+from dominus.shipping.shipper import LogStats
 from dominus.testing import plugin
 from dominus.transport.shared import Stats
 
@@ -54,6 +56,7 @@ NAMESPACES: dict[str, type] = {
     "files": Files,
     "auth": Auth,
     "health": Health,
+    "logs": Logs,
     "sessions": Sessions,
 }
 FACTORIES: dict[str, type] = {
@@ -73,6 +76,7 @@ CONTRACT = (
     health,
     session_calls,
 )
+CONTRACT = (auth, guardian_records, guardian_entities, secrets, db, ddl, redis, health, session_calls, logs)
 FLAT = {names.__name__, link_names.__name__}
 """Modules of methods that are other names for methods that are told."""
 USUAL = {"timeout", "schema", "reason", "actor"}
@@ -126,7 +130,7 @@ def signature_text(name: str, target: Callable[..., Any]) -> str:
     elif returned.startswith("Session["):
         how = "with "
     else:
-        how = "await " if inspect.iscoroutinefunction(target) else ""
+        how = "await " if inspect.iscoroutinefunction(target) or returned == "Logged" else ""
     return f"{how}{name}{_parameters(signature)} -> {returned}"
 
 
@@ -250,6 +254,8 @@ def shapes_of(callables: Iterable[Callable[..., Any]]) -> dict[str, Any]:
         for name, value in vars(module).items()
         if hasattr(value, "__required_keys__") and f"{value.__module__}.".startswith(f"{module.__name__}.")
     } | {"QueryRows": QueryRows, "Stats": Stats}
+        if hasattr(value, "__required_keys__") and value.__module__ == module.__name__
+    } | {"QueryRows": QueryRows, "Stats": Stats, "LogStats": LogStats}
     said = " ".join(
         f"{text} {getattr(target, '__globals__', {}).get(text, '')}"  # an alias is told by what it stands for
         for target in callables

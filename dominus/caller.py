@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dominus.contract.operation import Operation
     from dominus.contract.request import Request
     from dominus.settings import Settings
+    from dominus.shipping.shipper import Shipper
     from dominus.transport.background import Background
     from dominus.transport.circuit import BreakerName
     from dominus.transport.clock import Clock
@@ -56,7 +57,9 @@ class Core:
         self._shared: Shared | None = None
         self._runtimes: Runtimes | None = None
         self.also_close: list[Callable[[], Awaitable[None]]] = []
-        """What `aclose` ends besides: what a thread of ours has open for this client."""
+        """What `aclose` ends besides: what a thread or a task of ours has open for this client."""
+        self.shipper: Shipper | None = None
+        """What ships the log lines of this client and its views, once there were any."""
 
     @property
     def clock(self) -> Clock:

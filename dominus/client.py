@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dominus.namespaces.ddl import Ddl
     from dominus.namespaces.files import Files
     from dominus.namespaces.health import Health
+    from dominus.namespaces.logs import Logs
     from dominus.namespaces.redis import Redis
     from dominus.namespaces.secrets import Secrets
     from dominus.namespaces.secure import Secure
@@ -190,6 +191,13 @@ class Dominus:
         from dominus.namespaces.health import Health
 
         return Health(self._caller)
+
+    @cached_property
+    def logs(self) -> Logs:
+        """Log lines: shipped in the background, searched, followed."""
+        from dominus.namespaces.logs import Logs
+
+        return Logs(self._caller)
 
     @cached_property
     def sessions(self) -> Sessions:

@@ -66,6 +66,14 @@ class Settings(BaseSettings):
     """Calls do not wait for a service that fails until it is tried again: CircuitOpenError at once."""
     max_connections: Annotated[int, Field(ge=1)] = 100
     max_response_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
+    log_buffer: Annotated[int, Field(ge=1000, le=1_000_000)] = 10_000
+    """Log lines that wait in memory."""
+    log_spool: Path | None = None
+    """The folder of log lines while the orchestrator is away; None: `spool` in `home`."""
+    log_spool_bytes: Annotated[int, Field(ge=0)] = 64 * 1024 * 1024
+    """Of all log lines that wait there; 0: none are kept on disk."""
+    log_redact: str = ""
+    """More words of keys whose values are not logged, comma separated; `!word` takes a word of ours away."""
 
     @property
     def is_embedded(self) -> bool:

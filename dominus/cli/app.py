@@ -257,3 +257,34 @@ def files_download(
         from dominus.cli.files import run_download
 
         run_download(name, to, category, actor)
+logs = typer.Typer(help="Log lines.", no_args_is_help=True)
+app.add_typer(logs, name="logs")
+
+
+@logs.command()
+def tail(
+    level: Annotated[str | None, typer.Option(help="Exactly this level.")] = None,
+    min_level: Annotated[str | None, typer.Option(help="This level or a more severe one.")] = None,
+    category: Annotated[str | None, typer.Option(help="Exactly this category.")] = None,
+    file: Annotated[str | None, typer.Option(help="A part of the file's path.")] = None,
+    function: Annotated[str | None, typer.Option(help="A part of the function's name.")] = None,
+    search: Annotated[str | None, typer.Option(help="Words in message and context.")] = None,
+    backlog: Annotated[int, typer.Option("--lines", "-n", min=0, max=1000, help="Begin with so many.")] = 10,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many lines.")] = None,
+    is_json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each line.")] = False,
+) -> None:
+    """Follow log lines as they arrive, until Ctrl-C."""
+    with reported():
+        from dominus.cli.logs import run_tail
+
+        run_tail(
+            is_json=is_json,
+            count=count,
+            level=level,
+            min_level=min_level,
+            category=category,
+            file=file,
+            function=function,
+            search=search,
+            backlog=backlog,
+        )

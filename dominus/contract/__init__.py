@@ -16,6 +16,7 @@ def services() -> tuple[Service, ...]:
     """Return every service: the one list that client, server, documents and tests read."""
     from dominus.contract import auth, db, ddl, guardian, health, redis, secrets, secure, sessions
     from dominus.contract import auth, db, ddl, files, guardian, health, redis, secrets, sessions
+    from dominus.contract import auth, db, ddl, guardian, health, logs, redis, secrets, sessions
 
     return (
         auth.auth,
@@ -28,6 +29,7 @@ def services() -> tuple[Service, ...]:
         files.files,
         sessions.sessions,
         health.health,
+        logs.logs,
     )
 
 

@@ -23,6 +23,7 @@ logger = logging.getLogger("dominus.home")
 
 LOCK = "lock"
 _OURS = frozenset({LOCK, "dsn", "files", "master-key", "postgres", "run", "token"})
+_OURS = frozenset({LOCK, "dsn", "master-key", "postgres", "run", "spool", "token"})
 """What lies in a home without a `.gitignore`, each with or without a suffix."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 

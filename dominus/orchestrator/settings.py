@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 from pydantic import Field, SecretStr
@@ -109,6 +109,14 @@ class ServerSettings(BaseSettings):
     None: `files` under `home` for `dominus dev` and the embedded mode; `serve` keeps no files then."""
     files_link_url: str | None = None
     """How download links begin, `https://api.example.com`; None: as the caller reached the server."""
+    log_retention_days: int = Field(default=30, ge=1, le=3650)
+    """How long lines of programs are kept; whole days (UTC) are dropped."""
+    log_forward_url: str | None = Field(default=None, pattern=r"^https?://[!-~]+$")
+    """Where new lines of programs are posted besides."""
+    log_forward_token: SecretStr | None = None
+    """What is sent there as `Authorization: Bearer`."""
+    log_forward_format: Literal["betterstack", "otlp"] = "betterstack"
+    """What is posted: a JSON list of lines, or OTLP in JSON."""
     is_durable: bool = True
     """False only for tests: the embedded PostgreSQL does not wait for the disk."""
 

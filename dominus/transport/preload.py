@@ -109,6 +109,7 @@ NAMESPACES = Preload(
     "dominus.namespaces.files",
     "dominus.namespaces.auth",
     "dominus.namespaces.health",
+    "dominus.namespaces.logs",
     "dominus.sessions",
     "dominus.names",
 )

@@ -18,6 +18,7 @@ import bulk
 import client
 import files
 import gateway
+import log_lines
 import outage
 import overhead
 import queries
@@ -41,6 +42,7 @@ PARTS = {
     "sessions": sessions.run,
     "outage": outage.run,
     "tenants": tenants.run,
+    "logs": log_lines.run,
 }
 ROUNDS = {"outage": 1}
 """How often each contender runs, where it is not 5: an outage takes as long as it takes."""

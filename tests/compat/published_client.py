@@ -202,6 +202,40 @@ async def shapes(said):
     await say("delete_migration", "shops", version)
 
 
+async def lines(said):
+    logs = dominus.logs
+    for level in ("debug", "info", "notice", "warn", "error", "critical"):
+        said[level] = await outcome(
+            getattr(logs, level)(f"compat {level}", {"n": 1, "deep": {"ü": [None]}}, "compat")
+        )
+    said["plain"] = await outcome(logs.info("compat without anything"))
+    said["exception"] = await outcome(
+        logs.error("compat failed", category="compat-e", exception=ValueError("bad"))
+    )
+    said["batch"] = await outcome(
+        logs.batch(
+            [
+                {"level": "info", "message": "one", "category": "compat-b", "context": {"n": 1}},
+                {"level": "warn", "message": "two", "category": "compat-b", "data": {"n": 2}},
+                {"level": "loud", "message": "three"},
+            ]
+        )
+    )
+    said["batch_many"] = await outcome(logs.batch([{"level": "info", "message": "x"}] * 150))
+    said["query"] = await outcome(logs.query(category="compat"))
+    said["query_level"] = await outcome(logs.query(level="error", category="compat", limit=1))
+    said["query_place"] = await outcome(
+        logs.query(category="compat", file="published_client", function="lines")
+    )
+    said["query_exception"] = await outcome(logs.query(category="compat-e"))
+    said["query_batch"] = await outcome(logs.query(category="compat-b"))
+    said["query_search"] = await outcome(logs.query(search="compat anything"))
+    said["query_time"] = await outcome(
+        logs.query(category="compat", start_time="2020-01-01T00:00:00Z", end_time="2020-01-02T00:00:00Z")
+    )
+    said["query_limit"] = await outcome(logs.query(limit=5000))
+
+
 async def cache(said):
     r = dominus.redis
     said["set"] = await outcome(r.set("compat:1", {"name": "Jörg"}, ttl=120))

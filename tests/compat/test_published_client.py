@@ -97,6 +97,8 @@ def run(python: Path, url: str, token: str, *parts: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def said(live: Live, published_python: Path) -> dict[str, Any]:
     parts = ["secrets", "tables", "secure", "files", "shapes", "cache", "health", "auth", "records", "signatures", "unknown"]
+    parts = ["secrets", "tables", "cache", "health", "auth", "records", "signatures", "unknown"]
+    parts.append("lines")
     return run(published_python, live.url, live.psk, *parts)
 
 
@@ -120,6 +122,32 @@ class Part:
         assert body["success"] is False
         assert body["request_id"]
         return outcome["status"], body["code"], body["error"]
+
+
+def test_log_lines(said: dict[str, Any]) -> None:
+    part = Part(said["lines"])
+    levels = ["debug", "info", "notice", "warn", "error", "critical"]
+    assert [part[level] for level in [*levels, "plain", "exception"]] == [True] * 8
+    entries = part["query"]
+    assert [entry["level"] for entry in entries] == levels[::-1]
+    assert entries[0]["message"] == "compat critical"
+    assert entries[0]["context"] == {"n": 1, "deep": {"ü": [None]}}
+    assert {entry["category"] for entry in entries} == {"compat"}
+    assert [entry["level"] for entry in part["query_level"]] == ["error"]
+    assert len(part["query_place"]) in {0, 6}  # its call site is a frame too deep at times
+    assert part["query_exception"][0]["context"]["exception"] == {"type": "ValueError", "message": "bad"}
+    assert {name: part["batch"][name] for name in ("total", "stored", "failed")} == {
+        "total": 3,
+        "stored": 2,
+        "failed": 1,
+    }
+    # It sends the first hundred and says nothing of the others.
+    assert part["batch_many"]["stored"] == 100
+    assert [entry["context"] for entry in part["query_batch"]] == [{"n": 2}, {"n": 1}]
+    assert [entry["message"] for entry in part["query_search"]] == ["compat without anything"]
+    assert part["query_time"] == []
+    # It hides the refusal.
+    assert part["query_limit"] == []
 
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00"

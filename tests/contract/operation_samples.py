@@ -107,6 +107,10 @@ async def locked(client: Dominus, fields: Fields) -> None:
     await client.redis.acquire_lock(fields["logical_path"], "worker-1-of-4", category=fields["category"])
 
 
+async def a_refused_payment(client: Dominus, fields: Fields) -> None:
+    await client.logs.batch([{"level": "error", "message": f"{fields['tag']} payment refused"}])
+
+
 def with_session(method: str) -> Call:
     async def call(client: Dominus, fields: Fields) -> Any:
         token = await client.sessions.token("postgres")
@@ -421,6 +425,23 @@ SAMPLES: Mapping[str, Sample] = {
         sdk=with_session("credentials"),
     ),
     "gateway.release": Sample({"released": False}, sdk=with_session("release")),
+    **{
+        f"logs.{level}": Sample(expected=True, read=of("stored"))
+        for level in ("debug", "info", "notice", "warn", "error", "critical")
+    },
+    "logs.batch": Sample({"total": 2, "stored": 2, "failed": 0}),
+    "logs.query": Sample(
+        expected=True,
+        read=of("logs"),
+        before=a_refused_payment,
+        shape=lambda found, _: (
+            found[0]["message"].endswith("payment refused") and found[0]["level"] == "error"
+        ),
+    ),
+    "logs.arrivals": Sample(
+        {"logs": 0, "cursor": True},
+        shape=lambda found, _: {"logs": len(found["logs"]), "cursor": found["cursor"].count(":") == 2},
+    ),
     "health.check": Sample({"status": "ok", "version": __version__, "engines": ENGINES}),
     "health.ping": Sample({"status": "ok"}),
     "health.warmup": Sample({"status": "ok", "engines": ENGINES}),

@@ -82,6 +82,8 @@ def test_each_operation_has_a_method_that_is_callable_by_name() -> None:
         method: Any = client
         for part in METHOD_OF.get(name, name).split("."):
             method = getattr(method, part)
+        if inspect.signature(method).return_annotation == "Logged":
+            continue  # a line is taken at the call: there is nothing to wait for
         assert inspect.iscoroutinefunction(method), name
         assert "timeout" in inspect.signature(method).parameters, f"{name} takes no timeout"
 

@@ -19,8 +19,11 @@ def test_every_operation_has_a_documented_asynchronous_method(name: str):
     method: object = Dominus()
     for part in METHOD_OF.get(name, name).split("."):
         method = getattr(method, part)
-    assert inspect.iscoroutinefunction(method)
     assert inspect.getdoc(method)
+    if inspect.signature(method).return_annotation == "Logged":
+        # A line is taken at the call: there is nothing to wait for.
+        return
+    assert inspect.iscoroutinefunction(method)
     assert "timeout" in inspect.signature(method).parameters
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dominus.orchestrator.engines.objects.digests import PartDigests
 from dominus.orchestrator.engines.postgres.fair_share import FairShare
 from dominus.orchestrator.handlers.refused_writes import RefusedWrites
+from dominus.orchestrator.logs.running import LogKeeping
 from dominus.orchestrator.sql.catalog import Catalog
 
 if TYPE_CHECKING:
@@ -55,12 +56,15 @@ class Resources:
     """Who may use a connection of `postgres.data`."""
     bulk_share: FairShare = field(init=False)
     """Who may use one for a bulk load besides: a client decides how long that takes, so they are a quarter of all."""
+    logs: LogKeeping = field(init=False)
+    """The lines of programs."""
 
     def __post_init__(self) -> None:
         self.catalog = Catalog(self.postgres)
         self.files_share = FairShare(
             PARTS_AT_ONCE, wait_seconds=BULK_WAIT_SECONDS, what="places for parts of files"
         )
+        self.logs = LogKeeping.of(self.postgres, self.settings)
         size = self.settings.pool_size
         self.data_share = FairShare(size, wait_seconds=DATA_WAIT_SECONDS, what="database connections")
         self.postgres.data.limit.watch(self.data_share.resize)

@@ -124,7 +124,7 @@ class Orchestrator:
 
 
 async def _maintain(resources: Resources) -> None:
-    """Forget expired idempotency records and rotate the signing key, hourly; a failure waits for the next hour."""
+    """Forget expired records, rotate the signing key, drop old log lines, hourly; a failure waits for the next hour."""
     from dominus.orchestrator.handlers.idempotency import purge
     from dominus.orchestrator.services.files import collect
 
@@ -138,6 +138,7 @@ async def _maintain(resources: Resources) -> None:
             lambda: resources.tokens.rotate_if_due(resources.settings.signing_key_days),
         ),
         ("collecting contents of files", lambda: collect(resources)),
+        ("making and dropping the days of log lines", resources.logs.days.keep),
     ]
     while True:
         await asyncio.sleep(MAINTENANCE_SECONDS)

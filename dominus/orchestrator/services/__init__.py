@@ -14,6 +14,11 @@ from dominus.orchestrator.services import auth, db, ddl, files, guardian, health
 __all__ = ["handlers_by_operation"]
 
 _SERVICES = (auth, guardian, secrets, db, ddl, redis, files, sessions, health)
+from dominus.orchestrator.services import auth, db, ddl, guardian, health, logs, redis, secrets, sessions
+
+__all__ = ["handlers_by_operation"]
+
+_SERVICES = (auth, guardian, secrets, db, ddl, redis, sessions, health, logs)
 
 
 def handlers_by_operation() -> dict[str, Handler]:

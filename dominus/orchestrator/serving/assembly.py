@@ -181,6 +181,9 @@ class OpenResources:
             refused_writes=refused_writes,
         )
         resources.objects = _objects(self._process)
+        if resources.logs.forwarder is not None:
+            await resources.logs.forwarder.open()
+            stack.push_async_callback(resources.logs.forwarder.aclose)
         if self._process.gateway is not None:
             of_sessions = redis.of_sessions()
             if of_sessions is not redis:

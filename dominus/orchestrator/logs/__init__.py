@@ -1,0 +1,1 @@
+"""Lines of programs: days, storing, finding, following, forwarding."""

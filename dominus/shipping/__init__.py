@@ -1,0 +1,1 @@
+"""How log lines travel: made where they are written, redacted, buffered, spooled, and shipped by one task."""

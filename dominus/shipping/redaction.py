@@ -1,0 +1,151 @@
+"""What must not be logged, taken out before a line leaves the memory of the process.
+
+A line is looked at as JSON text first; only one in which something may be secret is taken apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable
+from typing import Any, cast
+
+from pydantic_core import from_json, to_json
+
+from dominus.shipping.lines import ID_LENGTH
+
+__all__ = ["HIDDEN", "Redactor"]
+
+HIDDEN = "***"
+_ALWAYS = frozenset({
+    "password", "passwd", "passphrase", "pwd", "secret", "cvv", "cvc", "pin", "ssn",
+    "apikey", "privatekey", "accesskey", "secretkey", "cardnumber", "creditcard", "pan",
+})  # fmt: skip
+"""Words of a key whose value is hidden, whatever it is."""
+_TEXTS = frozenset({
+    "token", "authorization", "cookie", "credential", "psk", "jwt", "bearer", "session", "otp",
+})  # fmt: skip
+"""Likewise, but for numbers: `token_count` is none."""
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), HIDDEN),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
+    (re.compile(r"(://[^\s/:@]*):[^\s/@]+@"), rf"\1:{HIDDEN}@"),
+    (
+        re.compile(
+            r"(?i)\b([\w-]*(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key|access[_-]?key|"
+            r"authorization|cvv|cvc))"
+            r"([\"']?\s*[=:]\s*)(?!\s)(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"']+)"
+        ),
+        rf"\1\2{HIDDEN}",
+    ),
+)
+_DIGITS = re.compile(r"(?<![\w.])\d(?:[ -]?\d){12,18}(?![\w])")
+_KEY_BLOCK = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
+# Over the JSON of a line: it may find too much, never too little.
+_SUSPICIOUS = (
+    r"passw|pass_?-?phrase|pwd|secret|cvv|cvc|pin|ssn|api.?key|private.?key|access.?key|card|pan|token|authori[sz]|"
+    r"cookie|credential|psk|jwt|bearer|basic|session|otp|eyJ|://[^\"\s/]*@|\d(?:[ -]?\d){12}|\\u0000"
+)
+NUL = "\x00"
+NO_TEXT = "\ufffd"
+
+
+class Redactor:
+    """Hides secrets by the names of keys, and by what texts look like."""
+
+    def __init__(self, more: Iterable[str] = (), secrets: Iterable[str] = ()) -> None:
+        """Prepare.
+
+        Args:
+            more: further words of keys; `!word` takes one away.
+            secrets: texts that are hidden wherever they stand.
+        """
+        words = [word.strip().lower() for word in more if word.strip()]
+        added = frozenset(_joined(word) for word in words if not word.startswith("!")) - {""}
+        removed = frozenset(_joined(word[1:]) for word in words if word.startswith("!"))
+        self._always = (_ALWAYS | added) - removed
+        self._texts = _TEXTS - removed
+        self._secrets = [secret for secret in secrets if len(secret) >= 8]
+        self._known: dict[str, int] = {}
+        plain = [re.escape(word) for word in (*added, *self._secrets)]
+        # Words of several parts stand in a key with anything between them.
+        spread = [r"[_\W]*".join(re.escape(letter) for letter in word) for word in added]
+        self._suspicious = re.compile("|".join([_SUSPICIOUS, *plain, *spread]).encode(), re.IGNORECASE)
+
+    def clean(self, line: bytes) -> bytes:
+        """Return the line without what is secret; itself where nothing is."""
+        if self._suspicious.search(line, ID_LENGTH) is None:
+            return line
+        fields = cast("dict[str, Any]", from_json(line))
+        for name in ("message", "category", "context"):
+            fields[name] = self.value(fields.get(name))
+        return to_json(fields, inf_nan_mode="strings")
+
+    def value(self, value: Any) -> Any:
+        """Return a JSON value without what is secret."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            items = cast("dict[str, Any]", value).items()
+            return {self.text(key): self._of_key(key, item) for key, item in items}
+        if isinstance(value, list):
+            return [self.value(item) for item in cast("list[Any]", value)]
+        return _hidden_number(value) if isinstance(value, int) else value
+
+    def _of_key(self, key: str, value: Any) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        kind = self._known.get(key)
+        if kind is None:
+            if len(self._known) > 10_000:
+                self._known.clear()
+            kind = self._known[key] = self._kind(key)
+        if kind == 2 or (kind == 1 and not isinstance(value, (int, float))):
+            return HIDDEN
+        return self.value(value)
+
+    def _kind(self, key: str) -> int:
+        """Return 2 for a key whose value is hidden, 1 when numbers are not, 0 for any other."""
+        words = [word.lower() for word in _WORDS.findall(key)]
+        pairs = {first + second for first, second in itertools.pairwise(words)}
+        # A plural is the same word.
+        names = {*words, *pairs, "".join(words), *(word[:-1] for word in words if word.endswith("s"))}
+        if names & self._always:
+            return 2
+        return 1 if names & self._texts and not {"id", "type", "count"} & set(words) else 0
+
+    def text(self, text: str) -> str:
+        """Return a text without what looks secret."""
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        for pattern, hidden in _PATTERNS:
+            text = pattern.sub(hidden, text)
+        if "PRIVATE KEY" in text:
+            text = _KEY_BLOCK.sub(HIDDEN, text)
+        text = _DIGITS.sub(_hidden_card, text)
+        return text.replace(NUL, NO_TEXT) if NUL in text else text
+
+
+def _joined(word: str) -> str:
+    return "".join(_WORDS.findall(word)).lower()
+
+
+def _hidden_card(found: re.Match[str]) -> str:
+    digits = [int(character) for character in found.group() if character.isdigit()]
+    return f"{HIDDEN}{''.join(map(str, digits[-4:]))}" if _is_card(digits) else found.group()
+
+
+def _hidden_number(value: int) -> int | str:
+    digits = [int(character) for character in str(abs(value))] if abs(value) >= 10**12 else []
+    return f"{HIDDEN}{str(value)[-4:]}" if 13 <= len(digits) <= 19 and _is_card(digits) else value
+
+
+def _is_card(digits: list[int]) -> bool:
+    """Whether digits are the number of a payment card: their first says the network, their last is Luhn's sum."""
+    if digits[0] not in {2, 3, 4, 5, 6}:
+        return False
+    doubled = [digit * 2 - 9 * (digit > 4) if at % 2 else digit for at, digit in enumerate(reversed(digits))]
+    return sum(doubled) % 10 == 0
