@@ -15,6 +15,7 @@ __all__ = ["operations", "services"]
 def services() -> tuple[Service, ...]:
     """Return every service: the one list that client, server, documents and tests read."""
     from dominus.contract import auth, db, ddl, guardian, health, redis, secrets, sessions
+    from dominus.contract.courier import courier
 
     return (
         auth.auth,
@@ -24,6 +25,7 @@ def services() -> tuple[Service, ...]:
         ddl.ddl,
         redis.redis,
         sessions.sessions,
+        courier,
         health.health,
     )
 

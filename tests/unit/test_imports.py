@@ -171,9 +171,9 @@ MODULES = {
 FLOORS = [
     # The rooms of the orchestrator: each imports only from floors above it in this list, and from the layers below.
     {"home", "settings", "net"},
-    {"engines/postgres", "engines/redis"},
+    {"engines/postgres", "engines/redis", "engines/mail"},
     {"sql", "identity"},
-    {"gateway"},
+    {"gateway", "outbox"},
     {"handlers"},
     {"services"},
     {"http"},

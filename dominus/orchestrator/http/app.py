@@ -125,6 +125,7 @@ class Orchestrator:
 async def _maintain(resources: Resources) -> None:
     """Forget expired idempotency records and rotate the signing key, hourly; a failure waits for the next hour."""
     from dominus.orchestrator.handlers.idempotency import purge
+    from dominus.orchestrator.outbox.store import purge as purge_mails
 
     jobs: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
         (
@@ -134,6 +135,10 @@ async def _maintain(resources: Resources) -> None:
         (
             "rotating the signing key",
             lambda: resources.tokens.rotate_if_due(resources.settings.signing_key_days),
+        ),
+        (
+            "purging mails",
+            lambda: purge_mails(resources.postgres.system, resources.settings.courier_retention_days),
         ),
     ]
     while True:

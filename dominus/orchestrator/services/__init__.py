@@ -5,10 +5,11 @@ from __future__ import annotations
 from dominus.contract import services
 from dominus.orchestrator.handlers.registry import Handler
 from dominus.orchestrator.services import auth, db, ddl, guardian, health, redis, secrets, sessions
+from dominus.orchestrator.services import courier as courier_handlers
 
 __all__ = ["handlers_by_operation"]
 
-_SERVICES = (auth, guardian, secrets, db, ddl, redis, sessions, health)
+_SERVICES = (auth, guardian, secrets, db, ddl, redis, sessions, courier_handlers, health)
 
 
 def handlers_by_operation() -> dict[str, Handler]:

@@ -30,6 +30,8 @@ from dominus.orchestrator.identity.psks import Psks
 from dominus.orchestrator.identity.tokens import Tokens
 from dominus.orchestrator.identity.vault import MASTER_KEY_BYTES, Vault, parse_master_keys
 from dominus.orchestrator.net.tasks import end_task
+from dominus.orchestrator.outbox.relays import relay_of
+from dominus.orchestrator.outbox.worker import OutboxWorker
 from dominus.orchestrator.settings import SERVE_RATE_LIMIT, ServerSettings
 
 __all__ = [
@@ -177,6 +179,11 @@ class OpenResources:
             psks=psks,
             refused_writes=refused_writes,
         )
+        relay = relay_of(settings)
+        if relay is not None:
+            outbox = OutboxWorker(postgres, relay, settings)
+            stack.push_async_callback(outbox.aclose)
+            await outbox.open()
         if self._process.gateway is not None:
             of_sessions = redis.of_sessions()
             if of_sessions is not redis:
