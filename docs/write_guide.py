@@ -18,12 +18,14 @@ from typing import Any, NotRequired, get_origin, get_type_hints
 
 from dominus import Dominus, crypto, errors, sessions, testing
 from dominus.contract import auth, codes, db, ddl, health, operations, redis, secrets, services
+from dominus.contract import courier as courier_calls
 from dominus.contract import sessions as session_calls
 from dominus.contract.guardian import ENTITIES, LINKS
 from dominus.contract.guardian import entities as guardian_entities
 from dominus.contract.guardian import records as guardian_records
 from dominus.names import METHOD_OF, callable_names
 from dominus.namespaces.auth import Auth
+from dominus.namespaces.courier import Courier
 from dominus.namespaces.db import Db, QueryRows
 from dominus.namespaces.ddl import Ddl
 from dominus.namespaces.guardian import link_names, names
@@ -48,6 +50,7 @@ NAMESPACES: dict[str, type] = {
     "ddl": Ddl,
     "redis": Redis,
     "auth": Auth,
+    "courier": Courier,
     "health": Health,
     "sessions": Sessions,
 }
@@ -56,7 +59,7 @@ FACTORIES: dict[str, type] = {
     "postgres": PostgresSessions,
     "tigerbeetle": TigerBeetleSessions,
 }
-CONTRACT = (auth, guardian_records, guardian_entities, secrets, db, ddl, redis, health, session_calls)
+CONTRACT = (auth, guardian_records, guardian_entities, secrets, db, ddl, redis, health, session_calls, courier_calls)
 FLAT = {names.__name__, link_names.__name__}
 """Modules of methods that are other names for methods that are told."""
 USUAL = {"timeout", "schema", "reason", "actor"}

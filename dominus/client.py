@@ -160,7 +160,6 @@ class Dominus:
     def auth(self) -> Auth:
         """Tokens for users, and their verification."""
         from dominus.namespaces.auth import Auth
-    from dominus.namespaces.courier import Courier
 
         return Auth(self._caller)
 
