@@ -59,7 +59,18 @@ FACTORIES: dict[str, type] = {
     "postgres": PostgresSessions,
     "tigerbeetle": TigerBeetleSessions,
 }
-CONTRACT = (auth, guardian_records, guardian_entities, secrets, db, ddl, redis, health, session_calls, courier_calls)
+CONTRACT = (
+    auth,
+    guardian_records,
+    guardian_entities,
+    secrets,
+    db,
+    ddl,
+    redis,
+    health,
+    session_calls,
+    courier_calls,
+)
 FLAT = {names.__name__, link_names.__name__}
 """Modules of methods that are other names for methods that are told."""
 USUAL = {"timeout", "schema", "reason", "actor"}

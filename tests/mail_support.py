@@ -27,7 +27,9 @@ class Sink:
     on_rcpt: Callable[[str], str] = lambda _address: "250 OK"
     on_data: Callable[[EmailMessage], str] = lambda _message: "250 OK"
 
-    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:
+    async def handle_RCPT(
+        self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
+    ) -> str:
         said = self.on_rcpt(address)
         if said.startswith("250"):
             envelope.rcpt_tos.append(address)

@@ -285,7 +285,13 @@ class PreviewRequest(Request):
         return self
 
 
-RENDERING = ("template_not_found", "model_key_missing", "invalid_model", "invalid_template", "invalid_subject")
+RENDERING = (
+    "template_not_found",
+    "model_key_missing",
+    "invalid_model",
+    "invalid_template",
+    "invalid_subject",
+)
 
 courier = Service("courier", "/api/courier")
 SEND = courier.write(

@@ -147,6 +147,7 @@ SECRET = {
     "updated_by": "service:root",
 }
 
+
 async def with_mail(client: Dominus, fields: Fields) -> Fields:
     """A mail of this call alone, found by its tag."""
     sent = await client.courier.send_welcome(

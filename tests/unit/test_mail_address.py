@@ -37,7 +37,9 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         parse_addresses(text)
 
 
-@pytest.mark.parametrize("text", ['"' + '\\"' * 9_999, "a" + " " * 19_000 + "b", '"' * 20_000, "<" * 20_000, "," * 20_000])
+@pytest.mark.parametrize(
+    "text", ['"' + '\\"' * 9_999, "a" + " " * 19_000 + "b", '"' * 20_000, "<" * 20_000, "," * 20_000]
+)
 def test_no_text_makes_the_reader_slow(text: str) -> None:
     began = time.process_time()
     with pytest.raises(ValueError):

@@ -202,7 +202,5 @@ class OutboxWorker:
                 await asyncio.sleep(RECORD_RETRY_SECONDS)
                 continue
             if not is_ours:
-                _log.warning(
-                    "mail %s: another process had taken it over meanwhile", claimed.mail.message_id
-                )
+                _log.warning("mail %s: another process had taken it over meanwhile", claimed.mail.message_id)
             return

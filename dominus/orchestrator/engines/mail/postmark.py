@@ -43,7 +43,12 @@ class PostmarkRelay:
         headers = {"X-Postmark-Server-Token": self._token, "Accept": "application/json"}
         try:
             answer = await self._client.post(self._url, json=self._fields(mail), headers=headers)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
+        except (
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.PoolTimeout,
+            httpx.UnsupportedProtocol,
+        ) as error:
             return Delivery(error=f"not reached: {type(error).__name__}", is_away=True)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             said = f"lost before it said whether it took the mail: {type(error).__name__}"
@@ -80,7 +85,9 @@ class PostmarkRelay:
 
 def _read(mail: Mail, answer: httpx.Response) -> Delivery:
     code, message = _error_of(answer)
-    said = plain(f"{answer.status_code} code {code}: {message}" if code else f"{answer.status_code} {message}")
+    said = plain(
+        f"{answer.status_code} code {code}: {message}" if code else f"{answer.status_code} {message}"
+    )
     if answer.is_success and code == 0:
         return Delivery(accepted=mail.recipients)
     if answer.status_code in {401, 403, 404} or code in _OF_THE_ACCOUNT:

@@ -37,7 +37,7 @@ MAX_OUTPUT = 2 * 1024 * 1024
 _CACHED_TEMPLATES = 64
 
 _TAG = re.compile(r"\{\{\{(?P<raw>[^{}]*)\}\}\}|\{\{(?P<tag>[^{}]*)\}\}")
-_PATH = re.compile(r"(?:\.\./)*(?:[A-Za-z0-9_@$-]+(?:\.[A-Za-z0-9_@$-]+)*|\.)")
+_PATH = re.compile(r"(?:\.\./)*(?:[A-Za-z0-9_$-]+(?:\.[A-Za-z0-9_$-]+)*|\.)")
 Path = tuple[int, tuple[str, ...]]
 """How many scopes out, and the names from there; no name is the scope itself."""
 

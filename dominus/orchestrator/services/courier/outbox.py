@@ -79,7 +79,9 @@ async def read_mail(ctx: Context, request: contract.MessageRequest) -> contract.
     rows = await fetched(ctx, _MESSAGE, request.message_id)
     if not rows:
         raise _missing([request.message_id])
-    return cast("contract.OutboxMessage", {**_item(rows[0]), "html": rows[0]["html"], "text": rows[0]["text"]})
+    return cast(
+        "contract.OutboxMessage", {**_item(rows[0]), "html": rows[0]["html"], "text": rows[0]["text"]}
+    )
 
 
 @handlers(contract.RETRY)

@@ -112,7 +112,8 @@ def model_json(model: dict[str, Any]) -> str:
         raise ValidationError("model: is not JSON in Unicode", code="invalid_model") from None
     if len(text) > MAX_MODEL_BYTES:
         raise ValidationError(
-            f"model: has {len(text)} bytes of JSON, a mail has at most {MAX_MODEL_BYTES}", code="invalid_model"
+            f"model: has {len(text)} bytes of JSON, a mail has at most {MAX_MODEL_BYTES}",
+            code="invalid_model",
         )
     return text.decode()
 
