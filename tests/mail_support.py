@@ -27,7 +27,7 @@ class Sink:
     on_rcpt: Callable[[str], str] = lambda _address: "250 OK"
     on_data: Callable[[EmailMessage], str] = lambda _message: "250 OK"
 
-    async def handle_RCPT(
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
     ) -> str:
         said = self.on_rcpt(address)
@@ -35,7 +35,7 @@ class Sink:
             envelope.rcpt_tos.append(address)
         return said
 
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
         message = cast(
             "EmailMessage", email.message_from_bytes(envelope.original_content, policy=email.policy.default)
         )

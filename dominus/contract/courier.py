@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, NotRequired
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from typing_extensions import TypedDict
 
-from dominus.contract.mail_address import MAX_RECIPIENTS, header_text, parse_address, parse_addresses
+from dominus.contract.mail_address import header_text, parse_address, parse_addresses
 from dominus.contract.operation import Service
 from dominus.contract.request import Empty, Example, Omit, Request
 
@@ -31,9 +31,11 @@ Version = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 def _joined(value: object) -> object:
     # `to` may be a list: on the wire it is the text that the published client sends.
-    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):  # pyright: ignore[reportUnknownVariableType]
-        return ", ".join(str(parse_address(item)) for item in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return value
+    if not isinstance(value, (list, tuple)):
+        return value
+    items = cast("list[object]", value)
+    texts = [item for item in items if isinstance(item, str)]
+    return ", ".join(str(parse_address(text)) for text in texts) if len(texts) == len(items) else items
 
 
 def _addresses(value: str) -> str:

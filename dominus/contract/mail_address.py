@@ -1,4 +1,4 @@
-"""Addresses of mails, as a person writes them: `ada@example.com`, `Ada Lovelace <ada@example.com>`, several with commas.
+"""Addresses of mails, as a person writes them: `ada@example.com`, `Ada Lovelace <ada@example.com>`, commas between.
 
 Stricter than RFC 5322 where it is odd (comments, routes, quoted local parts), so that what passes here is understood
 the same by every relay, and can carry no second header.

@@ -210,7 +210,7 @@ SAMPLES: Mapping[str, Sample] = {
         of("items"),
         with_mail,
         lambda items, tag: [timeless(mail, tag) for mail in items if tag in mail["to"]],
-        sdk=lambda d, fields: outbox_items(d, fields),
+        sdk=outbox_items,
     ),
     "courier.message": Sample(MAIL, before=with_mail, shape=timeless),
     "courier.retry": Sample(0, of("retried")),

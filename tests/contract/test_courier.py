@@ -153,7 +153,7 @@ async def test_a_lost_answer_is_uncertain_and_the_mail_is_sent_again_under_the_s
         return "250 OK"
 
     class Cut(Sink):
-        async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
             try:
                 return await super().handle_DATA(server, session, envelope)
             except ConnectionResetError:

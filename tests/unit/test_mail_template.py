@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -105,10 +106,8 @@ def test_a_model_that_makes_a_template_grow_is_stopped_soon() -> None:
 )
 def test_no_text_makes_the_parser_slow(text: str) -> None:
     began = time.process_time()
-    try:
+    with contextlib.suppress(ValidationError):
         parse(text)
-    except ValidationError:
-        pass
     assert time.process_time() - began < 2
 
 

@@ -149,7 +149,7 @@ class OutboxWorker:
         except TimeoutError:
             said = f"no answer within {self._try_seconds:g} s"
             return Delivery(error=said, is_uncertain=True)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - logged whole
             # A mail that cannot be written must not stand in the way of the others, nor be lost.
             _log.exception("mail %s was not sent, by a mistake of ours", claimed.mail.message_id)
             return Delivery(error=f"not sent: {type(error).__name__}")

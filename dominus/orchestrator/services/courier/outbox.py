@@ -165,9 +165,8 @@ def _position(cursor: str) -> tuple[dt.datetime, str]:
     try:
         said: Any = from_json(base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True))
         moment, message_id = said
+        # One without a time zone is none of ours; in UTC it does no harm.
         found = dt.datetime.fromisoformat(moment)
-        if found.tzinfo is None:
-            raise ValueError
-        return found, str(uuid.UUID(message_id))
+        return found if found.tzinfo else found.replace(tzinfo=dt.UTC), str(uuid.UUID(message_id))
     except (binascii.Error, ValueError, TypeError, AttributeError):
         raise ValidationError("the cursor is not one that a page gave", code="invalid_cursor") from None

@@ -10,8 +10,8 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from dominus.contract import courier as contract
 from dominus.contract.mail_address import header_text
 from dominus.contract.request import Empty
-from dominus.errors import NotFoundError, ServiceError, ValidationError
 from dominus.contract.suggestion import suggestion
+from dominus.errors import NotFoundError, ServiceError, ValidationError
 from dominus.orchestrator.engines.mail.builtin import BUILT_IN, Parts
 from dominus.orchestrator.engines.mail.template import parse, render
 from dominus.orchestrator.handlers.context import Context, RawJson
@@ -125,21 +125,28 @@ def rendered(parts: Parts, model: dict[str, Any]) -> contract.Preview:
         ValidationError: the model lacks a value, or the subject would hold a line break.
     """
     subject = render(parse(parts.subject), model, is_html=False)
-    try:
-        header_text(subject)
-        if len(subject) > contract.MAX_SUBJECT:
-            raise ValueError(f"is longer than {contract.MAX_SUBJECT} characters")
-    except ValueError as error:
-        raise ValidationError(
-            f"subject: {error}, and a value of the model makes it so",
-            code="invalid_subject",
-            hint="a subject takes values of one line",
-        ) from None
+    _check_subject(subject)
     html, text = (
         None if part is None else render(parse(part), model, is_html=is_html)
         for part, is_html in ((parts.html, True), (parts.text, False))
     )
     return {"subject": subject, "html": html, "text": text}
+
+
+def _check_subject(subject: str) -> None:
+    what = (
+        f"is longer than {contract.MAX_SUBJECT} characters" if len(subject) > contract.MAX_SUBJECT else None
+    )
+    try:
+        header_text(subject)
+    except ValueError as error:
+        what = str(error)
+    if what is not None:
+        raise ValidationError(
+            f"subject: {what}, and a value of the model makes it so",
+            code="invalid_subject",
+            hint="a subject takes values of one line",
+        )
 
 
 @handlers(contract.PREVIEW)
