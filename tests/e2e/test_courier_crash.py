@@ -68,7 +68,7 @@ async def test_kill_9_in_the_middle_of_sending_loses_no_mail(tmp_path: Path) -> 
                 process.kill()
                 found = await asyncio.gather(*sending, return_exceptions=True)
                 assert all(one is None or isinstance(one, DominusError) for one in found)
-            process.wait(10)
+            process.communicate(timeout=10)
             assert len(sink.messages) < MAIL_COUNT
             process, url = start(home, port)
             async with Dominus(url, token) as client, asyncio.timeout(40):
@@ -78,9 +78,7 @@ async def test_kill_9_in_the_middle_of_sending_loses_no_mail(tmp_path: Path) -> 
                     mails = await mails_of(client)
         finally:
             process.terminate()
-            process.wait(30)
-            if process.stdout is not None:
-                process.stdout.close()
+            process.communicate(timeout=30)
     copies = Counter(str(message["Message-ID"])[1:37] for message in sink.messages)
     assert set(accepted) <= copies.keys()
     assert {mail["message_id"] for mail in mails} == copies.keys()
