@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import email
 import email.policy
+import gc
 import json
 import socket
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -62,6 +64,10 @@ def smtp_server(sink: Sink, **options: Any) -> Iterator[int]:
         yield port
     finally:
         controller.stop()
+        # aiosmtpd leaves connections to the collector whose TLS failed, or that were open when it stopped.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 @dataclass

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import ipaddress
+import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from mail_support import Postmark, Sink, free_port, postmark_server, smtp_server, until
 from pydantic import SecretStr
 from server_support import Server, make_server, process_resources
@@ -311,3 +318,59 @@ async def test_postmark_gets_the_mail_and_its_codes_are_understood(make_server: 
         assert reply.data == {"retried": 1}
         await ended(server, dead["message_id"], "sent")
         assert (await server("POST", "/api/courier/retry", {"message_ids": [sent]})).code == "wrong_state"
+
+
+async def first_error(server: Server, message_id: str) -> str:
+    async with asyncio.timeout(10):
+        while not (mail := await mail_of(server, message_id))["error"]:
+            await asyncio.sleep(0.02)
+    # No other server of these tests is to send it.
+    await server.resources.postgres.system.execute(
+        "UPDATE dominus.mails SET status = 'dead' WHERE id = $1", message_id
+    )
+    return mail["error"]
+
+
+def certificate(folder: Path) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = folder / "certificate.pem"
+    file.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + private)
+    return file
+
+
+async def test_starttls_is_required_and_the_certificate_is_checked(
+    make_server: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, sink = certificate(tmp_path), Sink()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    with smtp_server(sink) as in_clear, smtp_server(sink, tls_context=context, require_starttls=True) as port:
+        server = await make_server(**smtp(in_clear, courier_smtp_tls="starttls"))
+        assert (await first_error(server, await send(server))).startswith("not reached: ")
+        await server.app.stop()
+        server = await make_server(**smtp(port, courier_smtp_tls="starttls"))
+        assert (await first_error(server, await send(server))).startswith("not reached: ")
+        assert not sink.messages
+        await server.app.stop()
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+        server = await make_server(**smtp(port, courier_smtp_tls="starttls"))
+        await ended(server, await send(server), "sent")
+    assert len(sink.messages) == 1
