@@ -18,6 +18,8 @@ from typing import Any, NotRequired, get_origin, get_type_hints
 
 from dominus import Dominus, crypto, errors, sessions, testing
 from dominus.contract import auth, codes, db, ddl, health, logs, operations, redis, secrets, services
+from dominus.contract import auth, codes, db, ddl, health, operations, redis, secrets, services
+from dominus.contract import courier as courier_calls
 from dominus.contract import sessions as session_calls
 from dominus.contract.files import shapes as file_shapes
 from dominus.contract.guardian import ENTITIES, LINKS
@@ -25,6 +27,7 @@ from dominus.contract.guardian import entities as guardian_entities
 from dominus.contract.guardian import records as guardian_records
 from dominus.names import METHOD_OF, callable_names
 from dominus.namespaces.auth import Auth
+from dominus.namespaces.courier import Courier
 from dominus.namespaces.db import Db, QueryRows
 from dominus.namespaces.ddl import Ddl
 from dominus.namespaces.files import Files
@@ -55,6 +58,7 @@ NAMESPACES: dict[str, type] = {
     "redis": Redis,
     "files": Files,
     "auth": Auth,
+    "courier": Courier,
     "health": Health,
     "logs": Logs,
     "sessions": Sessions,
@@ -77,6 +81,10 @@ CONTRACT = (
     session_calls,
 )
 CONTRACT = (auth, guardian_records, guardian_entities, secrets, db, ddl, redis, health, session_calls, logs)
+    health,
+    session_calls,
+    courier_calls,
+)
 FLAT = {names.__name__, link_names.__name__}
 """Modules of methods that are other names for methods that are told."""
 USUAL = {"timeout", "schema", "reason", "actor"}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from dominus.contract.secrets import SecretStored
     from dominus.namespaces.auth import Auth
+    from dominus.namespaces.courier import Courier
     from dominus.namespaces.db import Db
     from dominus.namespaces.ddl import Ddl
     from dominus.namespaces.files import Files
@@ -205,6 +206,13 @@ class Dominus:
         from dominus.sessions import Sessions
 
         return Sessions(self._caller)
+
+    @cached_property
+    def courier(self) -> Courier:
+        """Mails from templates."""
+        from dominus.namespaces.courier import Courier
+
+        return Courier(self._caller)
 
     async def get(self, key: str, default: Any = MISSING, *, timeout: float | None = None) -> Any:
         """Return a secret's value: `dominus.secrets.get`.

@@ -21,7 +21,13 @@ METHOD_OF: Mapping[str, str] = {
     "gateway.release": "sessions.release",
 }
 """Operations whose method has another name; every other operation is called as it is."""
-_ALSO = ("get", "upsert", "ddl.add_table", "auth.validate_jwt", "secrets.get_many", "auth.mint_jwt")
+_ALSO = (
+    *("get", "upsert", "ddl.add_table", "auth.validate_jwt", "secrets.get_many", "auth.mint_jwt"),
+    "courier.send_welcome",
+    "courier.send_password_reset",
+    "courier.send_email_verification",
+    "courier.send_invitation",
+)
 
 
 def callable_names() -> list[str]:

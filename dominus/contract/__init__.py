@@ -17,6 +17,8 @@ def services() -> tuple[Service, ...]:
     from dominus.contract import auth, db, ddl, guardian, health, redis, secrets, secure, sessions
     from dominus.contract import auth, db, ddl, files, guardian, health, redis, secrets, sessions
     from dominus.contract import auth, db, ddl, guardian, health, logs, redis, secrets, sessions
+    from dominus.contract import auth, db, ddl, guardian, health, redis, secrets, sessions
+    from dominus.contract.courier import courier
 
     return (
         auth.auth,
@@ -28,6 +30,7 @@ def services() -> tuple[Service, ...]:
         redis.redis,
         files.files,
         sessions.sessions,
+        courier,
         health.health,
         logs.logs,
     )

@@ -117,6 +117,31 @@ class ServerSettings(BaseSettings):
     """What is sent there as `Authorization: Bearer`."""
     log_forward_format: Literal["betterstack", "otlp"] = "betterstack"
     """What is posted: a JSON list of lines, or OTLP in JSON."""
+    courier_backend: Literal["outbox", "smtp", "postmark"] = "outbox"
+    """What takes mails; `outbox`: they stay in the outbox, for development."""
+    courier_smtp_host: str | None = None
+    courier_smtp_port: int | None = Field(default=None, ge=1, le=65_535)
+    """None: 465 with `tls`, else 587."""
+    courier_smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
+    """`starttls`: refused where the server has none; `none`: in clear, the password too."""
+    courier_smtp_user: str | None = None
+    courier_smtp_password: SecretStr | None = None
+    courier_postmark_token: SecretStr | None = None
+    courier_postmark_url: str = "https://api.postmarkapp.com"
+    courier_postmark_stream: str = "outbound"
+    courier_senders: str = ""
+    """Who mails may be from: addresses and domains, comma separated; empty: anyone."""
+    courier_concurrency: int = Field(default=4, ge=1, le=100)
+    """Mails in flight at a time, of one worker."""
+    courier_timeout: float = Field(default=60.0, gt=0, le=600)
+    """Seconds for one try."""
+    courier_retry_base: float = Field(default=5.0, gt=0)
+    """Seconds before the second try; doubled each time, up to `courier_retry_cap`."""
+    courier_retry_cap: float = Field(default=1800.0, gt=0)
+    courier_give_up_hours: int = Field(default=24, ge=1, le=720)
+    """A mail that no relay took for so long is dead."""
+    courier_retention_days: int = Field(default=30, ge=1)
+    """How long the outbox keeps mails after they were sent or given up."""
     is_durable: bool = True
     """False only for tests: the embedded PostgreSQL does not wait for the disk."""
 

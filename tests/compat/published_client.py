@@ -395,6 +395,23 @@ async def records(said):
         said[f"delete_{name}"] = await outcome(getattr(a, f"delete_{name}")(ids[name]))
 
 
+async def courier(said):
+    c = dominus.courier
+    given = ("ada@example.com", "hello@example.org")
+    model = {"name": "Ada", "product_name": "Engine"}
+    said["send"] = await outcome(c.send("welcome", *given, model, tag="t", reply_to="r@example.org"))
+    said["welcome"] = await outcome(c.send_welcome(*given, "Ada", "Engine", action_url="https://x/1", more=1))
+    said["password_reset"] = await outcome(c.send_password_reset(*given, "Ada", "https://x/2", "Engine"))
+    said["email_verification"] = await outcome(
+        c.send_email_verification(*given, "Ada", "https://x/3", "Engine")
+    )
+    said["invitation"] = await outcome(c.send_invitation(*given, "Ada", "https://x/4", "Charles", "Engine"))
+    said["unknown"] = await outcome(c.send("none", *given, model))
+    said["missing"] = await outcome(c.send("welcome", *given, {"name": "Ada"}))
+    said["injected"] = await outcome(c.send("welcome", "a@b.c\r\nBcc: x@y.z", given[1], model))
+    said["outbox"] = await outcome(dominus._request("/api/courier/outbox", method="GET"))
+
+
 async def signatures(said):
     """What its methods take: (name, default) of each parameter."""
     for name, method in inspect.getmembers(dominus.auth, inspect.ismethod):

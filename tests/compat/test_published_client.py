@@ -99,6 +99,7 @@ def said(live: Live, published_python: Path) -> dict[str, Any]:
     parts = ["secrets", "tables", "secure", "files", "shapes", "cache", "health", "auth", "records", "signatures", "unknown"]
     parts = ["secrets", "tables", "cache", "health", "auth", "records", "signatures", "unknown"]
     parts.append("lines")
+    parts = ["secrets", "tables", "cache", "health", "auth", "records", "signatures", "unknown", "courier"]
     return run(published_python, live.url, live.psk, *parts)
 
 
@@ -467,6 +468,23 @@ def test_the_flat_names_take_what_those_of_the_published_client_take(said: dict[
             assert ours == theirs, name
             walked += 1
     assert walked >= len(guardian.operations)
+
+
+def test_mails_are_accepted_and_lie_in_the_outbox(said: dict[str, Any]) -> None:
+    part = Part(said["courier"])
+    calls = ["send", "welcome", "password_reset", "email_verification", "invitation"]
+    for call in calls:
+        assert part[call].keys() == {"to", "message_id", "submitted_at"}
+        assert part[call]["to"] == "ada@example.com"
+        assert re.fullmatch(TIME, part[call]["submitted_at"])
+    lying = {item["message_id"]: item for item in part["outbox"]["items"]}
+    aliases = ["welcome", "welcome", "password-reset", "email-verification", "invitation"]
+    assert [lying[part[call]["message_id"]]["template_alias"] for call in calls] == aliases
+    assert lying[part["invitation"]["message_id"]]["model"]["action_url"] == "https://x/4"
+    assert lying[part["welcome"]["message_id"]]["model"]["more"] == 1
+    assert part.refused("unknown")[:2] == (404, "template_not_found")
+    assert part.refused("missing")[:2] == (400, "model_key_missing")
+    assert part.refused("injected")[:2] == (400, "validation")
 
 
 def test_what_the_server_does_not_have_is_a_4xx_that_the_client_can_read(said: dict[str, Any]) -> None:

@@ -201,7 +201,83 @@ SECRET = {
     "updated_by": "service:root",
 }
 
+
+async def with_mail(client: Dominus, fields: Fields) -> Fields:
+    """A mail of this call alone, found by its tag."""
+    sent = await client.courier.send_welcome(
+        f"{fields['tag']}@example.com", "hello@example.org", "Ada", "Engine"
+    )
+    return {"to": sent["to"]} if "limit" in fields else {"message_id": sent["message_id"]}
+
+
+async def with_template(client: Dominus, fields: Fields) -> Fields:
+    alias = f"receipt-{fields['tag']}"
+    await client.courier.put_template(alias, "Receipt {{number}}", text="{{total}}", comment="why")
+    return {"alias": alias}
+
+
+MAIL = {
+    "to": "TAG@example.com",
+    "from": "hello@example.org",
+    "template_alias": "welcome",
+    "template_version": 0,
+    "model": {"name": "Ada", "product_name": "Engine"},
+    "subject": "Welcome to Engine",
+    "status": "kept",
+    "tag": "welcome",
+    "reply_to": None,
+    "attempts": 0,
+    "may_be_duplicate": False,
+    "error": None,
+    "refused": {},
+    "next_attempt_at": None,
+    "sending_since": None,
+}
+TEMPLATE = {
+    "alias": "receipt-TAG",
+    "version": 1,
+    "subject": "Receipt {{number}}",
+    "comment": "why",
+    "created_at": "str",
+    "created_by": "service:root",
+}
+
+
+async def outbox_items(client: Dominus, fields: Fields) -> Any:
+    return (await client.courier.outbox(to=fields["to"], limit=fields["limit"]))["items"]
+
+
+def timeless(mail: Any, _tag: str) -> Any:
+    return {
+        name: value
+        for name, value in mail.items()
+        if name not in {"message_id", "submitted_at", "finished_at", "html", "text"}
+    }
+
+
 SAMPLES: Mapping[str, Sample] = {
+    "courier.send": Sample(
+        {"to": "Ada Lovelace <ada@example.com>"}, shape=lambda sent, _: {"to": sent["to"]}
+    ),
+    "courier.outbox": Sample(
+        [MAIL],
+        of("items"),
+        with_mail,
+        lambda items, tag: [timeless(mail, tag) for mail in items if tag in mail["to"]],
+        sdk=outbox_items,
+    ),
+    "courier.message": Sample(MAIL, before=with_mail, shape=timeless),
+    "courier.retry": Sample(0, of("retried")),
+    "courier.list_templates": Sample(
+        ["email-verification", "invitation", "password-reset", "welcome"],
+        of("templates"),
+        shape=lambda found, _: [item["alias"] for item in found if item["version"] == 0],
+    ),
+    "courier.get_template": Sample({**TEMPLATE, "html": None, "text": "{{total}}"}, before=with_template),
+    "courier.put_template": Sample({"alias": "receipt-TAG", "version": 2}, before=with_template),
+    "courier.template_versions": Sample([TEMPLATE], of("templates"), with_template),
+    "courier.delete_template": Sample(expected=True, read=of("deleted"), before=with_template),
+    "courier.preview": Sample({"subject": "Your receipt 7", "html": None, "text": "Ada, you paid 3.50."}),
     "auth.self": Sample(MINTED),
     "auth.mint": Sample(MINTED),
     "auth.jwks": Sample(read=of("public_key")),

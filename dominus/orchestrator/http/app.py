@@ -127,6 +127,7 @@ async def _maintain(resources: Resources) -> None:
     """Forget expired records, rotate the signing key, drop old log lines, hourly; a failure waits for the next hour."""
     from dominus.orchestrator.handlers.idempotency import purge
     from dominus.orchestrator.services.files import collect
+    from dominus.orchestrator.outbox.store import purge as purge_mails
 
     jobs: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
         (
@@ -139,6 +140,10 @@ async def _maintain(resources: Resources) -> None:
         ),
         ("collecting contents of files", lambda: collect(resources)),
         ("making and dropping the days of log lines", resources.logs.days.keep),
+        (
+            "purging mails",
+            lambda: purge_mails(resources.postgres.system, resources.settings.courier_retention_days),
+        ),
     ]
     while True:
         await asyncio.sleep(MAINTENANCE_SECONDS)

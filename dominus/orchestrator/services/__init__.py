@@ -19,6 +19,12 @@ from dominus.orchestrator.services import auth, db, ddl, guardian, health, logs,
 __all__ = ["handlers_by_operation"]
 
 _SERVICES = (auth, guardian, secrets, db, ddl, redis, sessions, health, logs)
+from dominus.orchestrator.services import auth, db, ddl, guardian, health, redis, secrets, sessions
+from dominus.orchestrator.services import courier as courier_handlers
+
+__all__ = ["handlers_by_operation"]
+
+_SERVICES = (auth, guardian, secrets, db, ddl, redis, sessions, courier_handlers, health)
 
 
 def handlers_by_operation() -> dict[str, Handler]:

@@ -31,6 +31,8 @@ from dominus.orchestrator.identity.psks import Psks
 from dominus.orchestrator.identity.tokens import Tokens
 from dominus.orchestrator.identity.vault import MASTER_KEY_BYTES, Vault, parse_master_keys
 from dominus.orchestrator.net.tasks import end_task
+from dominus.orchestrator.outbox.relays import relay_of
+from dominus.orchestrator.outbox.worker import OutboxWorker
 from dominus.orchestrator.settings import SERVE_RATE_LIMIT, ServerSettings
 
 __all__ = [
@@ -184,6 +186,11 @@ class OpenResources:
         if resources.logs.forwarder is not None:
             await resources.logs.forwarder.open()
             stack.push_async_callback(resources.logs.forwarder.aclose)
+        relay = relay_of(settings)
+        if relay is not None:
+            outbox = OutboxWorker(postgres, relay, settings)
+            stack.push_async_callback(outbox.aclose)
+            await outbox.open()
         if self._process.gateway is not None:
             of_sessions = redis.of_sessions()
             if of_sessions is not redis:

@@ -1,0 +1,1 @@
+"""Mails: templates, messages, and the relays that take them."""

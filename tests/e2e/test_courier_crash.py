@@ -1,0 +1,88 @@
+"""A killed orchestrator loses no accepted mail, and sends one twice only where its outbox says so."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from mail_support import Sink, smtp_server, until
+
+from dominus import Dominus, DominusError
+
+MAIL_COUNT = 150
+AT_ONCE = 4
+
+
+def start(home: Path, port: int) -> tuple[subprocess.Popen[str], str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DOMINUS_", "CB_"))}
+    settings = {
+        "BACKEND": "smtp",
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(port),
+        "SMTP_TLS": "none",
+        "TIMEOUT": "1",
+        "CONCURRENCY": str(AT_ONCE),
+        "RETRY_BASE": "0.05",
+    }
+    env = {**kept, **{f"DOMINUS_COURIER_{name}": value for name, value in settings.items()}}
+    command = [sys.executable, "-m", "dominus.cli", "dev", "--home", str(home), "--port", "0"]
+    # What its embedded PostgreSQL writes outlives it; a pipe would be held open.
+    log = (home.parent / "stderr").open("a")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
+    log.close()
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.search(r"DOMINUS_URL=(\S+)", line):
+            return process, found[1]
+    raise AssertionError((home.parent / "stderr").read_text())
+
+
+async def mails_of(client: Dominus) -> list[Any]:
+    return [mail async for mail in client.courier.iterate()]
+
+
+async def test_kill_9_in_the_middle_of_sending_loses_no_mail(tmp_path: Path) -> None:
+    sink = Sink()
+    home = tmp_path / "home"
+    accepted: list[str] = []
+    with smtp_server(sink) as port:
+        process, url = start(home, port)
+        try:
+            token = (home / "token").read_text().strip()
+
+            async def send(client: Dominus, number: int) -> None:
+                sent = await client.courier.send_welcome(
+                    f"u{number}@example.com", "h@example.org", "U", "Engine"
+                )
+                accepted.append(sent["message_id"])
+
+            async with Dominus(url, token, timeout=3, cold_start_timeout=0) as client:
+                sending = [asyncio.create_task(send(client, number)) for number in range(MAIL_COUNT)]
+                await until(lambda: len(sink.messages) >= MAIL_COUNT // 5)
+                process.kill()
+                found = await asyncio.gather(*sending, return_exceptions=True)
+                assert all(one is None or isinstance(one, DominusError) for one in found)
+            process.communicate(timeout=10)
+            assert len(sink.messages) < MAIL_COUNT
+            process, url = start(home, port)
+            async with Dominus(url, token) as client, asyncio.timeout(40):
+                mails = await mails_of(client)
+                while any(mail["status"] != "sent" for mail in mails):
+                    await asyncio.sleep(0.1)
+                    mails = await mails_of(client)
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+    copies = Counter(str(message["Message-ID"])[1:37] for message in sink.messages)
+    assert set(accepted) <= copies.keys()
+    assert {mail["message_id"] for mail in mails} == copies.keys()
+    uncertain = {mail["message_id"] for mail in mails if mail["may_be_duplicate"]}
+    assert {message_id for message_id, count in copies.items() if count > 1} <= uncertain
+    assert len(uncertain) <= AT_ONCE
+    assert max(copies.values()) <= 2
