@@ -48,11 +48,12 @@ async def drop_database(dsn: str, name: str) -> None:
         while True:
             try:
                 await connection.execute(f"DROP DATABASE IF EXISTS {quote_name(name)} WITH (FORCE)")
-                return
             except asyncpg.InsufficientPrivilegeError:
                 # PostgreSQL's own workers are a superuser's, whom the owner may not end; they are soon done.
                 if time.monotonic() > ends:
                     raise
                 await asyncio.sleep(0.05)
+            else:
+                return
     finally:
         await connection.close(timeout=CLOSE_SECONDS)
