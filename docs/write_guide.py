@@ -18,7 +18,6 @@ from typing import Any, NotRequired, get_origin, get_type_hints
 
 from dominus import Dominus, crypto, errors, sessions, testing
 from dominus.contract import auth, codes, db, ddl, health, logs, operations, redis, secrets, services
-from dominus.contract import auth, codes, db, ddl, health, operations, redis, secrets, services
 from dominus.contract import courier as courier_calls
 from dominus.contract import sessions as session_calls
 from dominus.contract.files import shapes as file_shapes
@@ -79,10 +78,7 @@ CONTRACT = (
     file_shapes,
     health,
     session_calls,
-)
-CONTRACT = (auth, guardian_records, guardian_entities, secrets, db, ddl, redis, health, session_calls, logs)
-    health,
-    session_calls,
+    logs,
     courier_calls,
 )
 FLAT = {names.__name__, link_names.__name__}
@@ -261,8 +257,6 @@ def shapes_of(callables: Iterable[Callable[..., Any]]) -> dict[str, Any]:
         for module in CONTRACT
         for name, value in vars(module).items()
         if hasattr(value, "__required_keys__") and f"{value.__module__}.".startswith(f"{module.__name__}.")
-    } | {"QueryRows": QueryRows, "Stats": Stats}
-        if hasattr(value, "__required_keys__") and value.__module__ == module.__name__
     } | {"QueryRows": QueryRows, "Stats": Stats, "LogStats": LogStats}
     said = " ".join(
         f"{text} {getattr(target, '__globals__', {}).get(text, '')}"  # an alias is told by what it stands for

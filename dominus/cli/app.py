@@ -257,6 +257,8 @@ def files_download(
         from dominus.cli.files import run_download
 
         run_download(name, to, category, actor)
+
+
 logs = typer.Typer(help="Log lines.", no_args_is_help=True)
 app.add_typer(logs, name="logs")
 

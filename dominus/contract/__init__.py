@@ -14,11 +14,20 @@ __all__ = ["operations", "services"]
 @cache
 def services() -> tuple[Service, ...]:
     """Return every service: the one list that client, server, documents and tests read."""
-    from dominus.contract import auth, db, ddl, guardian, health, redis, secrets, secure, sessions
-    from dominus.contract import auth, db, ddl, files, guardian, health, redis, secrets, sessions
-    from dominus.contract import auth, db, ddl, guardian, health, logs, redis, secrets, sessions
-    from dominus.contract import auth, db, ddl, guardian, health, redis, secrets, sessions
-    from dominus.contract.courier import courier
+    from dominus.contract import (
+        auth,
+        courier,
+        db,
+        ddl,
+        files,
+        guardian,
+        health,
+        logs,
+        redis,
+        secrets,
+        secure,
+        sessions,
+    )
 
     return (
         auth.auth,
@@ -30,7 +39,7 @@ def services() -> tuple[Service, ...]:
         redis.redis,
         files.files,
         sessions.sessions,
-        courier,
+        courier.courier,
         health.health,
         logs.logs,
     )

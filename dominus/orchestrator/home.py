@@ -22,8 +22,7 @@ __all__ = ["HomeLock", "hold", "in_forked_child", "open_home", "read_or_create_s
 logger = logging.getLogger("dominus.home")
 
 LOCK = "lock"
-_OURS = frozenset({LOCK, "dsn", "files", "master-key", "postgres", "run", "token"})
-_OURS = frozenset({LOCK, "dsn", "master-key", "postgres", "run", "spool", "token"})
+_OURS = frozenset({LOCK, "dsn", "files", "master-key", "postgres", "run", "spool", "token"})
 """What lies in a home without a `.gitignore`, each with or without a suffix."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 

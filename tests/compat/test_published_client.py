@@ -96,10 +96,8 @@ def run(python: Path, url: str, token: str, *parts: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def said(live: Live, published_python: Path) -> dict[str, Any]:
-    parts = ["secrets", "tables", "secure", "files", "shapes", "cache", "health", "auth", "records", "signatures", "unknown"]
-    parts = ["secrets", "tables", "cache", "health", "auth", "records", "signatures", "unknown"]
-    parts.append("lines")
-    parts = ["secrets", "tables", "cache", "health", "auth", "records", "signatures", "unknown", "courier"]
+    parts = ["secrets", "tables", "secure", "shapes", "cache", "files", "health", "auth", "records"]
+    parts += ["signatures", "unknown", "lines", "courier"]
     return run(published_python, live.url, live.psk, *parts)
 
 

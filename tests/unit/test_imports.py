@@ -172,12 +172,9 @@ MODULES = {
 FLOORS = [
     # The rooms of the orchestrator: each imports only from floors above it in this list, and from the layers below.
     {"home", "settings", "net"},
-    {"engines/postgres", "engines/redis", "engines/objects"},
+    {"engines/postgres", "engines/redis", "engines/objects", "engines/mail"},
     {"sql", "identity"},
-    {"gateway", "logs"},
-    {"engines/postgres", "engines/redis", "engines/mail"},
-    {"sql", "identity"},
-    {"gateway", "outbox"},
+    {"gateway", "logs", "outbox"},
     {"handlers"},
     {"services"},
     {"http"},

@@ -126,8 +126,8 @@ class Orchestrator:
 async def _maintain(resources: Resources) -> None:
     """Forget expired records, rotate the signing key, drop old log lines, hourly; a failure waits for the next hour."""
     from dominus.orchestrator.handlers.idempotency import purge
-    from dominus.orchestrator.services.files import collect
     from dominus.orchestrator.outbox.store import purge as purge_mails
+    from dominus.orchestrator.services.files import collect
 
     jobs: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
         (

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from dominus.contract import services
 from dominus.orchestrator.handlers.registry import Handler
-from dominus.orchestrator.services import auth, db, ddl, guardian, health, redis, secrets, secure, sessions
+from dominus.orchestrator.services import (
+    auth,
+    courier,
+    db,
+    ddl,
+    files,
+    guardian,
+    health,
+    logs,
+    redis,
+    secrets,
+    secure,
+    sessions,
+)
 
 __all__ = ["handlers_by_operation"]
 
-_SERVICES = (auth, guardian, secrets, db, secure, ddl, redis, sessions, health)
-from dominus.orchestrator.services import auth, db, ddl, files, guardian, health, redis, secrets, sessions
-
-__all__ = ["handlers_by_operation"]
-
-_SERVICES = (auth, guardian, secrets, db, ddl, redis, files, sessions, health)
-from dominus.orchestrator.services import auth, db, ddl, guardian, health, logs, redis, secrets, sessions
-
-__all__ = ["handlers_by_operation"]
-
-_SERVICES = (auth, guardian, secrets, db, ddl, redis, sessions, health, logs)
-from dominus.orchestrator.services import auth, db, ddl, guardian, health, redis, secrets, sessions
-from dominus.orchestrator.services import courier as courier_handlers
-
-__all__ = ["handlers_by_operation"]
-
-_SERVICES = (auth, guardian, secrets, db, ddl, redis, sessions, courier_handlers, health)
+_SERVICES = (auth, guardian, secrets, db, secure, ddl, redis, files, sessions, courier, health, logs)
 
 
 def handlers_by_operation() -> dict[str, Handler]:
