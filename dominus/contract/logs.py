@@ -181,7 +181,9 @@ class TailRequest(LinesWanted):
 
 def _one(level: str) -> type[LineRequest]:
     example: Example = {"level": level, "message": "order placed", "context": {"order": 42}}
-    made = create_model(
+    # The literal is known only here, and not to a type checker.
+    make: Any = create_model
+    made: type[LineRequest] = make(
         f"{level.title()}Request",
         __base__=LineRequest,
         __doc__=LineRequest.__doc__,

@@ -173,7 +173,7 @@ def _read_clause(reader: Reader, schema: str, rules: ColumnRules) -> None:
         rules.others.append(f"CHECK ({reader.expression()})")
         reader.expect(")")
     elif reader.accept("references"):
-        rules.others.append(_references(reader, schema))
+        rules.others.append(_references(reader, schema, is_of_column=True))
     elif reader.accept("generated"):
         rules.others.append(_generated(reader))
     elif reader.accept("default"):
@@ -243,10 +243,13 @@ def _foreign(reader: Reader, schema: str) -> str:
     return _references(reader, schema)
 
 
-def _references(reader: Reader, schema: str) -> str:
+def _references(reader: Reader, schema: str, *, is_of_column: bool = False) -> str:
     written = f"REFERENCES {reader.table(schema)}"
     if reader.next is not None and reader.next.text == "(":
-        written += f" {_names(reader)}"
+        names = _names(reader)
+        if is_of_column and "," in names:
+            raise reader.refused("one column refers to one column")
+        written += f" {names}"
     while reader.accept("on"):
         event = reader.take().word
         action = next((action for action in _ACTIONS if reader.accept(*action.split())), None)
