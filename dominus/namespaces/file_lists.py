@@ -309,8 +309,8 @@ class FileLists(Namespace):
 
         Example:
             ```python
-            client = Dominus(url, token, environment="scratch")
-            await client.files.factory_reset(confirm=True)
+            async with Dominus(environment="scratch") as client:
+                await client.files.factory_reset(confirm=True)
             ```
         """
         request = contract.ResetRequest(confirm=confirm, preserve_compliance=preserve_compliance)

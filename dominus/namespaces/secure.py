@@ -150,6 +150,8 @@ class Secure(Namespace):
 
         Example:
             ```python
+            from dominus import SecureAccessContext
+
             await dominus.ddl.add_table("cases", [{"name": "id", "type": "bigint", "primary_key": True}])
             await dominus.auth.secure_tables.create("cases")
             why = SecureAccessContext(reason="ward round", actor="dr.ada")
