@@ -250,7 +250,9 @@ CONTENTS: dict[str, st.SearchStrategy[Any]] = {
 DEEP = [
     op
     for op in OPERATIONS
-    if op.method == "POST" and op.service in {"db", "ddl", "redis"} and op.path_fields.keys() <= {"schema", "table"}
+    if op.method == "POST"
+    and op.service in {"db", "ddl", "redis"}
+    and op.path_fields.keys() <= {"schema", "table"}
 ]
 DEEP += [op for op in OPERATIONS if op.name.startswith("secrets.")]
 
