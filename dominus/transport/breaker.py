@@ -143,11 +143,8 @@ class Breaker:
             if outage is None:
                 return None
             now = self._clock.monotonic()
-            is_open = outage.is_away or (circuit is not None and circuit.state != "closed")
             if now < outage.due:
-                # A probe is given a second before its wait is held against anybody.
-                until = outage.told_by if now < outage.told_by else outage.due
-                return Wait(until - now, is_open, now - outage.since)
+                return self._wait(outage, now)
             if now - outage.due > 2 * self._longest_wait:
                 # Nobody has asked for long: what was known is out of date.
                 outage.since = now
@@ -165,10 +162,9 @@ class Breaker:
     def refusal(self) -> Wait | None:
         """Return the wait until the next probe while it is open; None: nobody is refused at this moment."""
         with self._lock:
-            outage, circuit, now = self._outage, self._circuit, self._clock.monotonic()
-            if outage is None or circuit is None or circuit.state == "closed" or outage.due <= now:
-                return None
-            return Wait(outage.due - now, is_open=True, age=now - outage.since)
+            outage, now = self._outage, self._clock.monotonic()
+            wait = None if outage is None or outage.due <= now else self._wait(outage, now)
+        return wait if wait is not None and wait.is_open else None
 
     def success(self) -> None:
         """Close: the service answered."""
@@ -256,6 +252,13 @@ class Breaker:
             with self._lock:
                 self._waiting.discard(place)
 
+    def _wait(self, outage: _Outage, now: float) -> Wait:
+        circuit = self._circuit
+        is_open = outage.is_away or (circuit is not None and circuit.state != "closed")
+        # A probe is given a second before its wait is held against anybody.
+        until = outage.told_by if now < outage.told_by else outage.due
+        return Wait(until - now, is_open, now - outage.since)
+
     def _count(self, now: float) -> None:
         if now - self._window_began > WINDOW_SECONDS:
             self._window_began, self._failing_since = now, None
@@ -280,7 +283,9 @@ class Breaker:
         """Tell the listener what changed, after the locks: it may ask us for the state, or take long."""
         if self._circuit is None:
             return
-        for old, new in self._circuit.take_changes():
+        with self._lock:
+            changes = self._circuit.take_changes()
+        for old, new in changes:
             if self._on_change is None:
                 continue
             try:

@@ -459,6 +459,16 @@ async def test_fail_fast_does_not_wait_for_a_mint_that_fails_either(make_rig: Ma
     assert rig.server.requests == []
 
 
+async def test_fail_fast_does_not_wait_for_a_mint_that_finds_nobody(make_rig: MakeRig):
+    rig = make_rig(token_lifetime=60, client={"fail_fast": True}, auto=False)
+    await rig.warm_up()
+    await rig.clock.advance(100)
+    rig.shared.breaker("auth").failure(rig.clock.monotonic(), is_away=True)
+    with pytest.raises(CircuitOpenError, match="auth has been failing"):
+        await rig.client.redis.get("k")
+    assert rig.server.requests == []
+
+
 async def test_a_refusal_costs_less_than_a_fifth_of_a_millisecond(make_rig: MakeRig):
     rig = make_rig(auto=False, client={"fail_fast": True})
     await rig.warm_up()

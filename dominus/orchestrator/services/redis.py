@@ -9,6 +9,8 @@ Names in Redis, where a tag is `{project:environment:category:key}` (the braces 
     dominus-epoch         a random value, which is gone when the data are (engines/redis/epoch.py)
 
 Values are stored as the JSON that is sent to readers, so a read decodes nothing.
+
+Longer than most: each operation of the service is one short handler, and they share the few helpers below.
 """
 
 from __future__ import annotations
