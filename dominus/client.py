@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dominus.namespaces.files import Files
     from dominus.namespaces.health import Health
     from dominus.namespaces.logs import Logs
+    from dominus.namespaces.open import Open
     from dominus.namespaces.redis import Redis
     from dominus.namespaces.secrets import Secrets
     from dominus.namespaces.secure import Secure
@@ -145,6 +146,13 @@ class Dominus:
         from dominus.namespaces.db import Db
 
         return Db(self._caller)
+
+    @cached_property
+    def open(self) -> Open:
+        """SQL of your own, and logins for other programs."""
+        from dominus.namespaces.open import Open
+
+        return Open(self._caller)
 
     @cached_property
     def secure(self) -> Secure:

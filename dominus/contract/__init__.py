@@ -28,12 +28,14 @@ def services() -> tuple[Service, ...]:
         secure,
         sessions,
     )
+    from dominus.contract import open as open_sql
 
     return (
         auth.auth,
         guardian.guardian,
         secrets.secrets,
         db.db,
+        open_sql.open_sql,
         secure.secure,
         ddl.ddl,
         redis.redis,

@@ -52,6 +52,8 @@ class Operation(Generic[Req, Data]):
     """The field that may be the whole body, as raw bytes; all others stand in the path then."""
     is_raw: bool = False
     """The answer's `data` is `{"data": base64}`; who accepts `application/octet-stream` gets the bytes alone."""
+    is_lines: bool = False
+    """Who accepts `application/x-ndjson` gets the rows as a stream of any length (see envelope.py), others in `items`."""
     errors: tuple[str, ...] = ()
     """The codes of its own failures, beside those that any operation has (COMMON)."""
     path_fields: dict[str, str] = field(init=False)
@@ -99,6 +101,7 @@ class Traits(TypedDict, total=False):
     is_streamed: bool
     raw_field: str
     is_raw: bool
+    is_lines: bool
     errors: tuple[str, ...]
 
 

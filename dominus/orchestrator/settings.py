@@ -103,6 +103,8 @@ class ServerSettings(BaseSettings):
     """Seconds in which a database login of a session opens connections."""
     gateway_redis_scripts: bool = False
     """Let sessions of a Redis server run scripts (EVAL, FCALL ...): one that loops holds up everyone for seconds."""
+    open_address: str | None = None
+    """`host` or `host:port` under which other programs reach PostgreSQL (`open.dsn`); None: that of `database_url`."""
     files_url: SecretStr | None = None
     """Where the bytes of files lie: `file:///folder`, or `s3://bucket/prefix?region=...&endpoint=...`.
 

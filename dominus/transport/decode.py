@@ -52,6 +52,8 @@ def _judge(received: Received, out: Outgoing) -> Answer:
     status, headers, body = received.status, received.headers, received.body
     endpoint, request_id = out.endpoint, headers.get(REQUEST_ID_HEADER)
     if 200 <= status < 300:
+        if received.rest is not None:
+            return Answer(received.rest, status, headers.get(WIRE_HEADER) == "json", request_id)
         is_bytes = out.is_raw and headers.get("content-type") == BYTES
         parsed = body if is_bytes else _parsed(body, endpoint, request_id)
         return Answer(parsed, status, headers.get(WIRE_HEADER) == "json", request_id)

@@ -27,7 +27,7 @@ from dominus.errors import (
 )
 from dominus.transport.breaker import Breaker
 from dominus.transport.call import Call
-from dominus.transport.carriers.base import Outgoing
+from dominus.transport.carriers.base import OpenAnswer, Outgoing
 from dominus.transport.clock import SystemClock
 from dominus.transport.credentials import Credentials
 from dominus.transport.deadline import block_deadline, block_fails_fast, check_timeout
@@ -241,6 +241,8 @@ class Pipeline:
             breaker.abandon(sent_at)
 
     def _decoded(self, op: Operation[Any, Any], body: Any) -> Any:
+        if isinstance(body, OpenAnswer):
+            return body
         if op.is_raw and isinstance(body, bytes):
             return {"data": body}
         try:
@@ -261,7 +263,8 @@ class Pipeline:
     def _outgoing(self, call: Call, bearer: str | None) -> Outgoing:
         op = call.op
         dialect = Dialect.JSON if self.speaks_json else Dialect.BASE64
-        headers = {"content-type": dialect.value, "accept": "*/*", "accept-encoding": "identity"}
+        accepted = self._accepted(op)
+        headers = {"content-type": dialect.value, "accept": accepted, "accept-encoding": "identity"}
         if bearer is not None:
             headers["authorization"] = f"Bearer {bearer}"
         if call.key is not None:
@@ -285,9 +288,14 @@ class Pipeline:
                 content = raw_of(op, call.request)
             else:
                 content = envelope.encode(body_of(op, call.request), dialect)
-        if op.is_raw and self.speaks_json:
-            headers["accept"] = envelope.BYTES
-        return Outgoing(op.method, call.path, headers, content, op.name, is_raw=op.is_raw)
+        return Outgoing(
+            op.method, call.path, headers, content, op.name, is_raw=op.is_raw, is_lines=op.is_lines
+        )
+
+    def _accepted(self, op: Operation[Any, Any]) -> str:
+        if op.is_lines:
+            return envelope.JSON_LINES
+        return envelope.BYTES if op.is_raw and self.speaks_json else "*/*"
 
     def _name_partition(self, headers: dict[str, str]) -> None:
         settings = self._shared.settings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
 import ssl
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from dominus.errors import ServiceError, ValidationError
 from dominus.orchestrator.gateway.limits import Limits
-from dominus.orchestrator.gateway.logins.credentials import Credentials
 from dominus.orchestrator.gateway.logins.redis import SharedLogin
 from dominus.orchestrator.gateway.metrics import GatewayMetrics
 from dominus.orchestrator.gateway.postgres_startup import StartupScreen
@@ -25,9 +23,9 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from dominus.orchestrator.engines.postgres.pools import Postgres
     from dominus.orchestrator.engines.redis.client import RedisEngine
     from dominus.orchestrator.gateway.listener import ListenerFactory
+    from dominus.orchestrator.gateway.logins.credentials import Credentials
     from dominus.orchestrator.identity.tokens import SessionGrant
     from dominus.orchestrator.settings import ServerSettings
 
@@ -60,7 +58,7 @@ class RunningGateway:
         listener: ListenerFactory,
         settings: ServerSettings,
         *,
-        postgres: Postgres,
+        credentials: Credentials,
         redis: RedisEngine,
         verify: Callable[[str], Awaitable[SessionGrant]],
         secret: str,
@@ -72,14 +70,14 @@ class RunningGateway:
         Args:
             listener: where it listens.
             settings: the orchestrator's.
-            postgres: where logins are kept, and made.
-            redis: likewise, and what sessions see.
+            credentials: the database logins of sessions.
+            redis: what sessions see.
             verify: reads a session token.
             secret: known to all replicas, for the login that they share on Redis.
             dsn: the database behind the target `postgres`.
             redis_url: the Redis behind the target `redis`; None: the one in this process.
         """
-        self.credentials = Credentials(postgres, redis, settings)
+        self.credentials = credentials
         builtin = builtin_targets(dsn, redis_url, redis)
         screen = StartupScreen(self.credentials.find_database)
         builtin["postgres"] = replace(builtin["postgres"], screen=screen)
@@ -93,7 +91,6 @@ class RunningGateway:
         self._gateway: Gateway | None = None
         self._opening = asyncio.Lock()
         self._bound: tuple[str, int] | None = None
-        self._reaper: asyncio.Task[None] | None = None
 
     @property
     def registry(self) -> CollectorRegistry:
@@ -101,8 +98,7 @@ class RunningGateway:
         return self._metrics.registry
 
     async def open(self) -> None:
-        """Listen, unless that waits for the first session; begin to reap."""
-        self._reaper = asyncio.create_task(self.credentials.keep_reaping(), name="dominus-gateway-reaper")
+        """Listen, unless that waits for the first session."""
         if not self._listener.is_lazy:
             await self._listen()
 
@@ -110,10 +106,6 @@ class RunningGateway:
         """Take no more connections, and end those that do not end by themselves within the grace."""
         if self._gateway is not None:
             await self._gateway.drain(min(self._settings.shutdown_grace, DRAIN_SECONDS))
-        if self._reaper is not None:
-            self._reaper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reaper
 
     async def place(self, called_host: str = "") -> PublicAddress:
         """Return where clients reach it; `called_host` is the `Host` under which one reached the HTTP side."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dominus.orchestrator.handlers.resources import Resources
 
 
-__all__ = ["Context", "Idempotency", "RawBytes", "RawJson"]
+__all__ = ["Context", "Idempotency", "RawBytes", "RawJson", "RawLines"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,16 @@ class RawJson(bytes):
         raw = cls(text)
         raw.types = types
         return raw
+
+
+@dataclass(slots=True)
+class RawLines:
+    """An answer of any length: lists of rows as JSON, which are sent as they come."""
+
+    types: bytes
+    """As of RawJson; `{}` for none."""
+    parts: AsyncGenerator[bytes]
+    """Each a JSON list. It raises DominusError, and is closed when nobody reads on."""
 
 
 class RawBytes(bytes):

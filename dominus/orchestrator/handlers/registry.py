@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from dominus.contract.operation import Operation, Service
 from dominus.contract.request import Request
-from dominus.orchestrator.handlers.context import Context, RawBytes, RawJson
+from dominus.orchestrator.handlers.context import Context, RawBytes, RawJson, RawLines
 
 __all__ = ["Handler", "Handlers"]
 
@@ -32,16 +32,16 @@ class Handlers:
     def __call__(
         self, operation: Operation[Req, Data]
     ) -> Callable[
-        [Callable[[Context, Req], Awaitable[Data | RawJson | RawBytes]]],
-        Callable[[Context, Req], Awaitable[Data | RawJson | RawBytes]],
+        [Callable[[Context, Req], Awaitable[Data | RawJson | RawBytes | RawLines]]],
+        Callable[[Context, Req], Awaitable[Data | RawJson | RawBytes | RawLines]],
     ]:
         """Make a function the one handler of an operation of this service."""
         if operation.service != self.service.name or operation.name in self._by_name:
             raise RuntimeError(f"operation {operation.name} has two handlers, or is another service's")
 
         def register(
-            handler: Callable[[Context, Req], Awaitable[Data | RawJson | RawBytes]],
-        ) -> Callable[[Context, Req], Awaitable[Data | RawJson | RawBytes]]:
+            handler: Callable[[Context, Req], Awaitable[Data | RawJson | RawBytes | RawLines]],
+        ) -> Callable[[Context, Req], Awaitable[Data | RawJson | RawBytes | RawLines]]:
             self._by_name[operation.name] = cast("Handler", handler)
             return handler
 

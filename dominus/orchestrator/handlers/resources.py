@@ -14,7 +14,9 @@ from dominus.orchestrator.sql.catalog import Catalog
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.objects.store import Objects
     from dominus.orchestrator.engines.postgres.pools import Postgres
+    from dominus.orchestrator.engines.postgres.public_dsn import PublicDsn
     from dominus.orchestrator.engines.redis.client import RedisEngine
+    from dominus.orchestrator.gateway.logins.credentials import Credentials
     from dominus.orchestrator.gateway.running import RunningGateway
     from dominus.orchestrator.identity.psks import Psks
     from dominus.orchestrator.identity.tokens import Tokens
@@ -41,6 +43,9 @@ class Resources:
     vault: Vault
     tokens: Tokens
     psks: Psks
+    credentials: Credentials
+    """The database logins of sessions and of other programs."""
+    public_dsn: PublicDsn
     gateway: RunningGateway | None = None
     """None: this server runs no gateway."""
     refused_writes: RefusedWrites = field(default_factory=RefusedWrites)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from dominus.contract.envelope import JSON_LINES
 from dominus.errors import (
     AuthorizationError,
     DominusConnectionError,
@@ -18,9 +19,10 @@ from dominus.errors import (
     DominusTimeoutError,
     ServiceError,
 )
+from dominus.orchestrator.handlers.context import RawLines
 from dominus.orchestrator.handlers.registry import Handler
 from dominus.orchestrator.handlers.resources import Resources
-from dominus.orchestrator.http.answering import answer_of, failure_of, send_answer
+from dominus.orchestrator.http.answering import answer_of, failure_of, gathered, send_answer, send_lines
 from dominus.orchestrator.http.authentication import Authentication
 from dominus.orchestrator.http.body import Receive
 from dominus.orchestrator.http.exchange import Exchange, Scope, Send, time_limit_of
@@ -28,6 +30,7 @@ from dominus.orchestrator.http.metrics import Metrics
 from dominus.orchestrator.http.reading import read_request
 from dominus.orchestrator.http.recording import Recorder
 from dominus.orchestrator.http.routing import Match, Routes
+from dominus.orchestrator.sql.answer_size import MAX_ANSWER_BYTES
 
 __all__ = ["Dispatcher"]
 
@@ -52,8 +55,11 @@ class Dispatcher:
         settings = self._resources.settings
         exchange = Exchange(scope, receive, settings.max_body_bytes, settings.min_body_rate)
         headers: list[tuple[bytes, bytes]] = []
+        sent = 0
         try:
             status, body = 200, await self._answer(exchange)
+            if isinstance(body, RawLines):
+                sent = await send_lines(send, receive, exchange, body)
         except DominusConnectionError:
             # Nobody is there to read an answer; the line in the log tells.
             status, body = 499, b""
@@ -62,15 +68,19 @@ class Dispatcher:
             self._resources.refused_writes.note(failure)
             status, body, headers = failure_of(exchange, failure)
             await exchange.body.drain()
-        if status != 499:
-            await send_answer(send, status, body, exchange, headers)
-        self._recorder.record(exchange, status, time.perf_counter() - began, len(body))
+        if isinstance(body, bytes):
+            sent = len(body)
+            if status != 499:
+                await send_answer(send, status, body, exchange, headers)
+        self._recorder.record(exchange, status, time.perf_counter() - began, sent)
 
-    async def _answer(self, exchange: Exchange) -> bytes:
+    async def _answer(self, exchange: Exchange) -> bytes | RawLines:
         match = self._routes.find(exchange.scope["method"], exchange.path)
         exchange.operation = match.operations[0]
         await self.authentication.admit(exchange, match.operations[0].auth)
         data = await self._in_time(exchange, match)
+        if isinstance(data, RawLines):
+            return data
         return answer_of(exchange, exchange.operation, data)
 
     async def _in_time(self, exchange: Exchange, match: Match) -> Any:
@@ -91,7 +101,10 @@ class Dispatcher:
             raise AuthorizationError(
                 f"{operation.name} needs the scope {operation.scope}", details={"scope": operation.scope}
             )
-        return await self._handlers[operation.name](context, request)
+        found = await self._handlers[operation.name](context, request)
+        if isinstance(found, RawLines) and exchange.header(b"accept") != JSON_LINES:
+            return await gathered(found, MAX_ANSWER_BYTES)
+        return found
 
 
 def _unforeseen(exchange: Exchange, error: Exception) -> ServiceError:

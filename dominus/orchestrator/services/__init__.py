@@ -18,10 +18,25 @@ from dominus.orchestrator.services import (
     secure,
     sessions,
 )
+from dominus.orchestrator.services import open as open_sql
 
 __all__ = ["handlers_by_operation"]
 
-_SERVICES = (auth, guardian, secrets, db, secure, ddl, redis, files, sessions, courier, health, logs)
+_SERVICES = (
+    auth,
+    guardian,
+    secrets,
+    db,
+    open_sql,
+    secure,
+    ddl,
+    redis,
+    files,
+    sessions,
+    courier,
+    health,
+    logs,
+)
 
 
 def handlers_by_operation() -> dict[str, Handler]:

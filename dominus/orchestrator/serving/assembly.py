@@ -21,8 +21,10 @@ from dominus.hints import shell_command
 from dominus.orchestrator.engines.objects.store import LocalFolder, Objects, objects_at
 from dominus.orchestrator.engines.postgres.embedded import EmbeddedPostgres
 from dominus.orchestrator.engines.postgres.pools import Postgres
+from dominus.orchestrator.engines.postgres.public_dsn import PublicDsn
 from dominus.orchestrator.engines.redis.client import RedisEngine
 from dominus.orchestrator.gateway.listener import ListenerFactory, local_listener
+from dominus.orchestrator.gateway.logins.credentials import Credentials
 from dominus.orchestrator.gateway.running import RunningGateway
 from dominus.orchestrator.handlers.refused_writes import RefusedWrites
 from dominus.orchestrator.handlers.resources import Resources
@@ -173,8 +175,16 @@ class OpenResources:
         tokens = Tokens(postgres.system, vault, lifetime_seconds=settings.token_lifetime)
         psks = Psks(postgres.system, root_token=self._process.root_token)
         await tokens.start()
+        of_sessions = redis.of_sessions()
+        if of_sessions is not redis:
+            stack.push_async_callback(of_sessions.aclose)
+        credentials = Credentials(postgres, of_sessions, settings)
+        reaper = asyncio.create_task(credentials.keep_reaping(), name="dominus-login-reaper")
+        stack.push_async_callback(end_task, reaper)
         resources = Resources(
             settings=settings,
+            public_dsn=PublicDsn(self._process.dsn, settings.open_address),
+            credentials=credentials,
             postgres=postgres,
             redis=redis,
             vault=vault,
@@ -192,13 +202,10 @@ class OpenResources:
             stack.push_async_callback(outbox.aclose)
             await outbox.open()
         if self._process.gateway is not None:
-            of_sessions = redis.of_sessions()
-            if of_sessions is not redis:
-                stack.push_async_callback(of_sessions.aclose)
             gateway = RunningGateway(
                 self._process.gateway,
                 settings,
-                postgres=postgres,
+                credentials=credentials,
                 redis=of_sessions,
                 verify=tokens.verify_session,
                 secret=vault.fingerprint(b"gateway", b"redis"),

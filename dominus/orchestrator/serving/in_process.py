@@ -7,12 +7,13 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import MutableMapping
+from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from dominus.contract.envelope import JSON_LINES
 from dominus.errors import ConflictError
 from dominus.hints import shell_command
 from dominus.orchestrator.http.app import Orchestrator
@@ -83,6 +84,8 @@ class EmbeddedTransport(httpx.AsyncBaseTransport):
         """Run one request through the app."""
         if not isinstance(request.stream, httpx.AsyncByteStream):
             raise TypeError("the request's body is not asynchronous")
+        if request.headers.get("accept") == JSON_LINES:
+            return await _Streamed(self._app, request, aiter(request.stream)).open()
         chunks = aiter(request.stream)
         answer: dict[str, Any] = {"status": 500, "headers": []}
         body: list[bytes] = []
@@ -100,6 +103,64 @@ class EmbeddedTransport(httpx.AsyncBaseTransport):
 
         await self._app(_scope(request), receive, send)
         return httpx.Response(answer["status"], headers=answer["headers"], content=b"".join(body))
+
+
+class _Streamed(httpx.AsyncByteStream):
+    """A request whose answer is read while it is made: the app runs in a task, which waits for the reader."""
+
+    def __init__(self, app: Orchestrator, request: httpx.Request, chunks: AsyncIterator[bytes]) -> None:
+        self._app = app
+        self._request = request
+        self._chunks = chunks
+        self._messages: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue(maxsize=1)
+        self._is_closed = asyncio.Event()
+        self._is_sent = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> httpx.Response:
+        self._task = asyncio.create_task(self._app(_scope(self._request), self._receive, self._messages.put))
+        try:
+            head = await self._next()
+        except BaseException:
+            await self.aclose()
+            raise
+        return httpx.Response(head["status"], headers=head["headers"], stream=self)
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._is_sent:
+            async for chunk in self._chunks:
+                return {"type": "http.request", "body": chunk, "more_body": True}
+            self._is_sent = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self._is_closed.wait()
+        return {"type": "http.disconnect"}
+
+    async def _next(self) -> MutableMapping[str, Any]:
+        message = asyncio.create_task(self._messages.get())
+        try:
+            await asyncio.wait({message, *self._running()}, return_when=asyncio.FIRST_COMPLETED)
+            if not message.done() and self._messages.empty():
+                raise httpx.RemoteProtocolError("the app ended before its answer")
+            return await message
+        finally:
+            message.cancel()
+
+    def _running(self) -> set[asyncio.Task[Any]]:
+        return {self._task} if self._task is not None else set()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            message = await self._next()
+            if body := message.get("body", b""):
+                yield body
+            if not message.get("more_body", False):
+                return
+
+    async def aclose(self) -> None:
+        self._is_closed.set()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
 
 
 def _scope(request: httpx.Request) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from dominus.errors import ValidationError
 from dominus.orchestrator.sql.tables import Column
 
-__all__ = ["Parameters", "Term", "as_text", "cast_of"]
+__all__ = ["Parameters", "Term", "array_text", "as_text", "cast_of"]
 
 Term = tuple[str, str | list[str], str]
 """A column, the text or texts that are compared with it, and how they are cast."""
@@ -70,14 +70,15 @@ def as_text(column: Column, value: Any) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, list) and column.is_array:
-        return _array_text(cast("list[Any]", value))
+        return array_text(cast("list[Any]", value))
     if value is None:
         raise wrong_filter(column, "null cannot be compared so: use is_null")
     kind = "a list" if isinstance(value, list) else "an object"
     raise wrong_filter(column, f"{kind} cannot be compared with {column.type}")
 
 
-def _array_text(items: list[Any]) -> str:
+def array_text(items: list[Any]) -> str:
+    """Write a JSON list as the text that PostgreSQL reads as an array."""
     return "{" + ",".join(_element_text(item) for item in items) + "}"
 
 
@@ -85,7 +86,7 @@ def _element_text(item: Any) -> str:
     if item is None:
         return "NULL"
     if isinstance(item, list):
-        return _array_text(cast("list[Any]", item))
+        return array_text(cast("list[Any]", item))
     text = item if isinstance(item, str) else to_json(item).decode()
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

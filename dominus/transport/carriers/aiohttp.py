@@ -21,11 +21,19 @@ import aiohttp
 import httpx
 from yarl import URL
 
+from dominus.contract.envelope import JSON_LINES
 from dominus.errors import ValidationError
 from dominus.settings import Settings
-from dominus.transport.carriers.base import MAX_KNOWN_URLS, USER_AGENT, Outgoing, Received, bounded
+from dominus.transport.carriers.base import (
+    MAX_KNOWN_URLS,
+    USER_AGENT,
+    OpenAnswer,
+    Outgoing,
+    Received,
+    bounded,
+)
 from dominus.transport.carriers.direct import SMALL_BYTES, DirectExchange, fits
-from dominus.transport.carriers.failures import NETWORK_ERRORS, failure_of
+from dominus.transport.carriers.failures import NETWORK_ERRORS, failure_of, read_on
 
 __all__ = ["AiohttpCarrier"]
 
@@ -69,6 +77,8 @@ class AiohttpCarrier:
     async def carry(self, out: Outgoing) -> Received:
         """Send once."""
         content = out.content
+        if out.is_lines:
+            return await self._carry_lines(out)
         if self.direct is not None and (
             content is None or (isinstance(content, bytes) and len(content) <= SMALL_BYTES)
         ):
@@ -78,12 +88,34 @@ class AiohttpCarrier:
                 raise failure_of(error, out.endpoint) from error
         return await self._carry_by_session(out)
 
-    async def _carry_by_session(self, out: Outgoing) -> Received:
+    def _url(self, out: Outgoing) -> URL:
         url = self._urls.get(out.path)
         if url is None:
             url = URL(self.base_url + out.path, encoded=True)
             if len(self._urls) < MAX_KNOWN_URLS:
                 self._urls[out.path] = url
+        return url
+
+    async def _carry_lines(self, out: Outgoing) -> Received:
+        try:
+            response = await self.session.request(
+                out.method, self._url(out), data=out.content, headers=out.headers, allow_redirects=False
+            )
+            if response.headers.get("content-type") != JSON_LINES:
+                async with response:
+                    body = await bounded(response.content.iter_any(), self.max_bytes, out.endpoint)
+                return Received(response.status, response.headers, body)
+        except NETWORK_ERRORS as error:
+            raise failure_of(error, out.endpoint) from error
+
+        async def close() -> None:
+            response.close()
+
+        rest = OpenAnswer(read_on(response.content.iter_any(), out.endpoint), close)
+        return Received(response.status, response.headers, b"", rest)
+
+    async def _carry_by_session(self, out: Outgoing) -> Received:
+        url = self._url(out)
         content = out.content
         if isinstance(content, bytes) and len(content) > LARGE_BYTES:
             # aiohttp warns of large bytes, which it would write in one piece; a file is written in parts.

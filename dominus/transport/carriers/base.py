@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,7 +10,16 @@ from dominus._version import __version__
 from dominus.errors import ServiceError
 from dominus.transport.failure import Failure
 
-__all__ = ["MAX_KNOWN_URLS", "USER_AGENT", "Carrier", "Headers", "Outgoing", "Received", "bounded"]
+__all__ = [
+    "MAX_KNOWN_URLS",
+    "USER_AGENT",
+    "Carrier",
+    "Headers",
+    "OpenAnswer",
+    "Outgoing",
+    "Received",
+    "bounded",
+]
 
 USER_AGENT = f"dominus-sdk/{__version__}"
 MAX_KNOWN_URLS = 512
@@ -29,6 +38,8 @@ class Outgoing:
     """How errors name it: the operation."""
     is_raw: bool = False
     """The answer may be bytes, which are no JSON."""
+    is_lines: bool = False
+    """The answer may be lines, which are read one by one."""
 
 
 class Headers(Protocol):
@@ -40,12 +51,22 @@ class Headers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class OpenAnswer:
+    """The body of an answer that is still to be read; whoever has it closes it."""
+
+    chunks: AsyncIterator[bytes] = field(repr=False)
+    """It raises Failure."""
+    aclose: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
 class Received:
-    """An answer, whole."""
+    """An answer, whole but for `rest`."""
 
     status: int
     headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
+    rest: OpenAnswer | None = None
 
 
 class Carrier(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import httpx
@@ -12,7 +12,20 @@ from aiohttp.http_exceptions import HttpProcessingError
 from dominus.errors import DominusConnectionError, DominusTimeoutError
 from dominus.transport.failure import Failure
 
-__all__ = ["NETWORK_ERRORS", "failure_of"]
+__all__ = ["NETWORK_ERRORS", "failure_of", "read_on"]
+
+
+async def read_on(chunks: AsyncIterator[bytes], endpoint: str) -> AsyncIterator[bytes]:
+    """Iterate over the rest of an answer.
+
+    Raises:
+        Failure: it broke off.
+    """
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except NETWORK_ERRORS as error:
+        raise failure_of(error, endpoint) from error
 
 
 def failure_of(error: Exception, endpoint: str) -> Failure:

@@ -6,9 +6,17 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from dominus.contract.envelope import JSON_LINES
 from dominus.settings import Settings
-from dominus.transport.carriers.base import MAX_KNOWN_URLS, USER_AGENT, Outgoing, Received, bounded
-from dominus.transport.carriers.failures import NETWORK_ERRORS, failure_of
+from dominus.transport.carriers.base import (
+    MAX_KNOWN_URLS,
+    USER_AGENT,
+    OpenAnswer,
+    Outgoing,
+    Received,
+    bounded,
+)
+from dominus.transport.carriers.failures import NETWORK_ERRORS, failure_of, read_on
 
 __all__ = ["HttpxCarrier"]
 
@@ -41,6 +49,9 @@ class HttpxCarrier:
             response = await self.transport.handle_async_request(request)
             if not isinstance(response.stream, httpx.AsyncByteStream):
                 raise TypeError("the transport's answer has no asynchronous stream")
+            if out.is_lines and response.headers.get("content-type") == JSON_LINES:
+                rest = OpenAnswer(read_on(aiter(response.stream), out.endpoint), response.aclose)
+                return Received(response.status_code, response.headers, b"", rest)
             try:
                 body = await bounded(aiter(response.stream), self.settings.max_response_bytes, out.endpoint)
             finally:

@@ -125,8 +125,10 @@ class Credentials:
             "redis": RedisLogins(redis, has_scripts=settings.gateway_redis_scripts),
         }
 
-    async def create(self, principal: Principal, target: str, database: str | None = None) -> Login:
-        """Make a login for a target.
+    async def create(
+        self, principal: Principal, target: str, database: str | None = None, *, seconds: int | None = None
+    ) -> Login:
+        """Make a login for a target, which opens connections for so long; without `seconds` as the settings say.
 
         Raises:
             ValidationError: the target has no logins of ours, or not for this database.
@@ -145,7 +147,8 @@ class Credentials:
             own = await logins.database()
             if database is not None and database != own:
                 raise _other_database(target, database, own)
-            expires_at = await self._add(principal, target, username)
+            seconds = seconds or self._settings.gateway_login_lifetime
+            expires_at = await self._add(principal, target, username, seconds)
         except FAILURES as error:
             raise from_postgres(error) from error
         try:
@@ -155,16 +158,16 @@ class Credentials:
             if error.code == "credentials_unavailable":
                 await self._pool.execute(_FORGET, username)
             raise
-        return Login(username, password, own, self._settings.gateway_login_lifetime)
+        return Login(username, password, own, seconds)
 
-    async def _add(self, principal: Principal, target: str, username: str) -> dt.datetime:
+    async def _add(self, principal: Principal, target: str, username: str, seconds: int) -> dt.datetime:
         limit = self._settings.gateway_connections_per_principal
         row = await self._pool.fetchrow(
             _ADD,
             username,
             target,
             *_owner(principal),
-            self._settings.gateway_login_lifetime,
+            seconds,
             limit,
         )
         if row is None:
