@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from dominus.errors import ValidationError
@@ -66,11 +66,8 @@ async def call_by_name(client: object, name: str, params: Mapping[str, Any]) -> 
     except TypeError as error:
         known = ", ".join(inspect.signature(method).parameters)
         raise ValidationError(f"{name}: {error}", code="bad_parameters", hint=f"it takes {known}") from None
-    found = method(**params)
-    if isinstance(found, AsyncIterator):
-        items: AsyncIterator[Any] = found
-        return [item async for item in items]
-    return await found
+    found: Any = method(**params)
+    return [item async for item in found] if hasattr(found, "__aiter__") else await found
 
 
 def example_params(name: str) -> dict[str, Any]:

@@ -87,8 +87,8 @@ class SqlRequest(Request):
     """
 
     example: ClassVar[Example] = {
-        "sql": "SELECT customer, total FROM orders WHERE id = $1",
-        "params": {"1": 1},
+        "sql": "SELECT n, n * 1.5 AS price FROM generate_series(1, $1::int) AS n",
+        "params": {"1": 2},
     }
 
     sql: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SQL), AfterValidator(sql_text)]
@@ -117,7 +117,12 @@ class RevokeRequest(Request):
 
     example: ClassVar[Example] = {"username": "dominus_s_5f0c"}
 
-    username: Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(plain_text)]
+    username: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=128),
+        AfterValidator(plain_text),
+        Field(title="dsn"),
+    ]
 
 
 _SQL = (
@@ -174,7 +179,7 @@ EXECUTE = open_sql.write(
                 "dependent_objects",
                 "no_unique_index",
                 "too_many_columns",
-            )  # fmt: skip
+            )
         )
     ),
 )
@@ -185,5 +190,5 @@ STREAM = open_sql.read(
     "Read the rows of a query of any size, through a cursor.",
     path="open/stream",
     is_lines=True,
-    errors=(*_SQL, "read_only", "too_many_rows"),
+    errors=(*_SQL, "read_only"),
 )

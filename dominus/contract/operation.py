@@ -53,7 +53,7 @@ class Operation(Generic[Req, Data]):
     is_raw: bool = False
     """The answer's `data` is `{"data": base64}`; who accepts `application/octet-stream` gets the bytes alone."""
     is_lines: bool = False
-    """Who accepts `application/x-ndjson` gets the rows as a stream of any length (see envelope.py), others in `items`."""
+    """Who accepts `application/x-ndjson` gets the rows as a stream of any length, others in `items`."""
     errors: tuple[str, ...] = ()
     """The codes of its own failures, beside those that any operation has (COMMON)."""
     path_fields: dict[str, str] = field(init=False)

@@ -323,6 +323,16 @@ SAMPLES: Mapping[str, Sample] = {
         lambda data: {"rows": data["items"], "total": data["total"]},
         a_table,
     ),
+    "open.execute": Sample(
+        {"rows": [{"n": 1, "price": "1.5"}, {"n": 2, "price": "3.0"}], "row_count": 2, "command": "SELECT"},
+        lambda data: {"rows": data["items"], **{key: data[key] for key in ("row_count", "command")}},
+        shape=lambda result, _tag: {key: result[key] for key in ("rows", "row_count", "command")},
+    ),
+    "open.stream": Sample([{"n": 1, "price": "1.5"}, {"n": 2, "price": "3.0"}], of("items")),
+    "open.dsn": Sample(
+        "postgresql://dominus_s_", of("dsn"), shape=lambda dsn, _tag: dsn[: len("postgresql://dominus_s_")]
+    ),
+    "open.revoke": Sample(expected=False, read=of("revoked")),
     "db.page": Sample(
         {"items": [row(1, "anna", total="1.5000"), row(2, "bert")], "cursor": None}, before=a_table
     ),

@@ -23,7 +23,12 @@ def test_every_operation_has_a_documented_asynchronous_method(name: str):
     if inspect.signature(method).return_annotation == "Logged":
         # A line is taken at the call: there is nothing to wait for.
         return
-    assert inspect.iscoroutinefunction(method)
+    is_lines = (op := operations().get(name)) is not None and op.is_lines
+    assert (
+        inspect.isasyncgenfunction(inspect.unwrap(method))
+        if is_lines
+        else inspect.iscoroutinefunction(method)
+    )
     assert "timeout" in inspect.signature(method).parameters
 
 

@@ -280,6 +280,8 @@ def _responses(sharing: list[AnyOperation], schemas: dict[str, Any]) -> dict[str
     content: dict[str, Any] = {JSON: {"schema": schema}}
     if any(operation.is_raw for operation in sharing):
         content[BYTES] = {}
+    if any(operation.is_lines for operation in sharing):
+        content[JSON_LINES] = {}
     found: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
     return found | {
         status: {"$ref": f"#/components/responses/{_FAILURES[status][0]}"} for status in _statuses(sharing)

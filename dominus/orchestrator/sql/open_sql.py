@@ -19,7 +19,7 @@ from dominus.errors import ValidationError
 from dominus.orchestrator.sql.answer_size import BOUNDED, MAX_ANSWER_BYTES, measured
 from dominus.orchestrator.sql.lexer import Token, UnclosedError, tokens_of
 from dominus.orchestrator.sql.parameters import array_text
-from dominus.orchestrator.sql.tables import Column, Table, naive_datetime
+from dominus.orchestrator.sql.tables import Column, Table
 
 __all__ = ["Given", "lines", "page", "read_sql", "result_of"]
 
@@ -55,7 +55,8 @@ class Given:
     @property
     def command(self) -> str:
         """The first word, in capitals; of a WITH the word of its main statement."""
-        return self.tokens[self._main].text.upper() if self.is_wrapped else self.tokens[0].text.upper()
+        words = (token.text.upper() for token in self.tokens[max(self._main, 0) :] if token.kind == "word")
+        return next(words, "")
 
     @property
     def is_change(self) -> bool:
@@ -109,7 +110,11 @@ class Given:
         if value is None:
             return None
         if name in self.naive and column.kind == "timestamptz":
-            raise naive_datetime(column)
+            raise ValidationError(
+                f"params: the datetime of {name!r} has no time zone, and the parameter is {column.type}",
+                code="invalid_value",
+                hint="use datetime.now(timezone.utc), or value.replace(tzinfo=...)",
+            )
         if column.is_json:
             return to_json(value).decode()
         if isinstance(value, list) and column.is_array:
@@ -167,6 +172,8 @@ def _refuse_kind(word: str) -> None:
 
 
 def _numbered(sql: str, tokens: list[Token], params: Mapping[str, Any], naive: frozenset[str]) -> Given:
+    if stray := _first_name(tokens):
+        raise _wrong(f"no value for :{stray}", f'pass {{"{stray}": ...}}')
     numbers = {place: int(token.text[1:]) for place, token in enumerate(tokens) if token.kind == "parameter"}
     wanted, given = set(numbers.values()), {int(name) for name in params}
     if missing := sorted(wanted - given):
@@ -184,23 +191,30 @@ def _numbered(sql: str, tokens: list[Token], params: Mapping[str, Any], naive: f
 def _named(sql: str, tokens: list[Token], params: Mapping[str, Any], naive: frozenset[str]) -> Given:
     if any(token.kind == "parameter" for token in tokens):
         raise _wrong("the statement has $1 and the like, the parameters have names: use one of both")
+    if stray := _first_name(tokens, params):
+        raise _wrong(f"no value for :{stray}", suggestion(stray, params))
     names: list[str] = []
     numbers: dict[int, int] = {}
-    depth = 0
     for place, token in enumerate(tokens):
-        depth += (token.text == "[") - (token.text == "]")
         name = token.text[1:]
-        # In `items[1:n]` it is a column, unless there is such a parameter.
-        if token.kind != "name" or (depth and name not in params):
+        if token.kind != "name" or name not in params:
             continue
-        if name not in params:
-            raise _wrong(f"no value for :{name}", suggestion(name, params))
         if name not in names:
             names.append(name)
         numbers[place] = names.index(name) + 1
     if unused := [name for name in params if name not in names]:
         raise _wrong(f"the statement has no :{unused[0]}", suggestion(unused[0], names))
     return Given(sql, tokens, numbers, [params[name] for name in names], names, naive)
+
+
+def _first_name(tokens: Sequence[Token], known: Mapping[str, Any] | None = None) -> str | None:
+    """Return the first `:name` without a value; in `items[1:n]` it is a column."""
+    depth = 0
+    for token in tokens:
+        depth += (token.text == "[") - (token.text == "]")
+        if token.kind == "name" and not depth and token.text[1:] not in (known or {}):
+            return token.text[1:]
+    return None
 
 
 def _main_after_with(tokens: Sequence[Token]) -> int:
