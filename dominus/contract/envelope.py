@@ -3,8 +3,8 @@
 `json`   plain JSON, `application/json`.
 `base64` the same JSON, base64 in `text/plain`: what the published client speaks.
 
-A long answer of `application/x-ndjson` begins with the line `{"types": ...}`, has lists of rows then, a line each, and ends
-with `{"end": true}` or with `{"status": number, "failure": ...}`; one that does neither broke off.
+A long answer of `application/x-ndjson` begins with the line `{"types": ...}`, has lists of rows then, a line each, and
+ends with `{"end": true}` or with `{"status": number, "failure": ...}`; one that does neither broke off.
 
 An answer is `{"success": true, "data": ...}`, a failure
 `{"success": false, "error": text, "code": word, "details": ..., "request_id": id}`.

@@ -412,6 +412,19 @@ async def courier(said):
     said["outbox"] = await outcome(dominus._request("/api/courier/outbox", method="GET"))
 
 
+async def open_sql(said):
+    o = dominus.open
+    said["dsn"] = await outcome(o.dsn())
+    said["create"] = await outcome(o.execute("CREATE TABLE compat_open (id int PRIMARY KEY, name text)"))
+    said["insert"] = await outcome(
+        o.execute("INSERT INTO compat_open VALUES ($1, $2)", {"1": 7, "2": "wörd"})
+    )
+    said["select"] = await outcome(o.execute("SELECT name FROM compat_open WHERE id = $1", {"1": 7}))
+    said["plain"] = await outcome(o.execute("SELECT count(*) AS n FROM compat_open"))
+    said["wrong"] = await outcome(o.execute("SELECT $1::int", {"1": "INT); DROP TABLE compat_open;--"}))
+    said["two"] = await outcome(o.execute("SELECT 1; DROP TABLE compat_open"))
+
+
 async def signatures(said):
     """What its methods take: (name, default) of each parameter."""
     for name, method in inspect.getmembers(dominus.auth, inspect.ismethod):

@@ -97,7 +97,7 @@ def run(python: Path, url: str, token: str, *parts: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def said(live: Live, published_python: Path) -> dict[str, Any]:
     parts = ["secrets", "tables", "secure", "shapes", "cache", "files", "health", "auth", "records"]
-    parts += ["signatures", "unknown", "lines", "courier"]
+    parts += ["signatures", "unknown", "lines", "courier", "open_sql"]
     return run(published_python, live.url, live.psk, *parts)
 
 
@@ -485,6 +485,16 @@ def test_mails_are_accepted_and_lie_in_the_outbox(said: dict[str, Any]) -> None:
     assert part.refused("unknown")[:2] == (404, "template_not_found")
     assert part.refused("missing")[:2] == (400, "model_key_missing")
     assert part.refused("injected")[:2] == (400, "validation")
+
+
+def test_sql_runs_with_parameters_by_their_numbers(said: dict[str, Any]) -> None:
+    part = Part(said["open_sql"])
+    assert part["dsn"].startswith("postgresql://dominus_s_")
+    assert (part["create"]["command"], part["insert"]["row_count"]) == ("CREATE TABLE", 1)
+    assert part["select"]["items"] == [{"name": "wörd"}]
+    assert part["plain"]["items"] == [{"n": 1}]
+    assert part.refused("wrong")[:2] == (400, "invalid_value")
+    assert part.refused("two")[:2] == (400, "sql_refused")
 
 
 def test_what_the_server_does_not_have_is_a_4xx_that_the_client_can_read(said: dict[str, Any]) -> None:

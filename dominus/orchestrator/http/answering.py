@@ -16,10 +16,9 @@ from dominus.contract.envelope import Dialect
 from dominus.contract.operation import Operation
 from dominus.errors import DominusConnectionError, DominusError, ServiceError, ValidationError
 from dominus.orchestrator.handlers.context import RawBytes, RawJson, RawLines
-from dominus.orchestrator.http.body import Receive
 from dominus.orchestrator.http.exchange import Exchange, Send
 
-__all__ = ["answer_of", "failure_of", "gathered", "send_answer", "send_lines"]
+__all__ = ["answer_of", "ends_with_client", "failure_of", "gathered", "send_answer", "send_lines"]
 
 _log = logging.getLogger("dominus.orchestrator")
 
@@ -91,7 +90,7 @@ async def gathered(lines: RawLines, limit: int) -> RawJson:
     return RawJson.of(b'{"items":[%b]}' % b",".join(rows), lines.types)
 
 
-async def send_lines(send: Send, receive: Receive, exchange: Exchange, lines: RawLines) -> int:
+async def send_lines(send: Send, exchange: Exchange, lines: RawLines) -> int:
     """Send rows as they come, until the end or until nobody reads; return the bytes.
 
     The first line has the types of the columns, and the last one says that it is the end, or why there is no more.
@@ -106,7 +105,7 @@ async def send_lines(send: Send, receive: Receive, exchange: Exchange, lines: Ra
         (b"cache-control", b"no-store"),
     ]
     size = 0
-    async with contextlib.aclosing(lines.parts), _ends_with_client(receive):
+    async with contextlib.aclosing(lines.parts), ends_with_client(exchange):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for line in _lines(exchange, lines):
             size += len(line)
@@ -134,14 +133,17 @@ async def _lines(exchange: Exchange, lines: RawLines) -> AsyncGenerator[bytes]:
 
 
 @contextlib.asynccontextmanager
-async def _ends_with_client(receive: Receive) -> AsyncGenerator[None]:
-    """End a block when the client goes away: nobody else says so to who only sends."""
+async def ends_with_client(exchange: Exchange) -> AsyncGenerator[None]:
+    """End a block when the client goes away: nobody says so to who only works, or sends.
+
+    Raises:
+        DominusConnectionError: it did.
+    """
     scope = asyncio.timeout(None)
     loop = asyncio.get_running_loop()
 
     async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await exchange.body.until_gone()
         scope.reschedule(loop.time())
 
     watcher = asyncio.create_task(watch())
@@ -151,7 +153,7 @@ async def _ends_with_client(receive: Receive) -> AsyncGenerator[None]:
     except TimeoutError as error:
         if not scope.expired():
             raise
-        raise DominusConnectionError("the client went away within its answer") from error
+        raise DominusConnectionError("the client went away before the end of its answer") from error
     finally:
         watcher.cancel()
 

@@ -117,6 +117,11 @@ class BodyReader:
             if chunk:
                 yield chunk
 
+    async def until_gone(self) -> None:
+        """Wait until the client goes away; the body has been read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
     async def drain(self) -> None:
         """Read what a refused request still sends, for a while: a client that writes does not read answers."""
         try:

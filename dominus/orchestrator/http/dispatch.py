@@ -22,7 +22,14 @@ from dominus.errors import (
 from dominus.orchestrator.handlers.context import RawLines
 from dominus.orchestrator.handlers.registry import Handler
 from dominus.orchestrator.handlers.resources import Resources
-from dominus.orchestrator.http.answering import answer_of, failure_of, gathered, send_answer, send_lines
+from dominus.orchestrator.http.answering import (
+    answer_of,
+    ends_with_client,
+    failure_of,
+    gathered,
+    send_answer,
+    send_lines,
+)
 from dominus.orchestrator.http.authentication import Authentication
 from dominus.orchestrator.http.body import Receive
 from dominus.orchestrator.http.exchange import Exchange, Scope, Send, time_limit_of
@@ -59,7 +66,7 @@ class Dispatcher:
         try:
             status, body = 200, await self._answer(exchange)
             if isinstance(body, RawLines):
-                sent = await send_lines(send, receive, exchange, body)
+                sent = await send_lines(send, exchange, body)
         except DominusConnectionError:
             # Nobody is there to read an answer; the line in the log tells.
             status, body = 499, b""
@@ -101,10 +108,13 @@ class Dispatcher:
             raise AuthorizationError(
                 f"{operation.name} needs the scope {operation.scope}", details={"scope": operation.scope}
             )
-        found = await self._handlers[operation.name](context, request)
-        if isinstance(found, RawLines) and exchange.header(b"accept") != JSON_LINES:
-            return await gathered(found, MAX_ANSWER_BYTES)
-        return found
+        if not operation.is_lines:
+            return await self._handlers[operation.name](context, request)
+        async with ends_with_client(exchange):
+            found = await self._handlers[operation.name](context, request)
+            return (
+                found if exchange.header(b"accept") == JSON_LINES else await gathered(found, MAX_ANSWER_BYTES)
+            )
 
 
 def _unforeseen(exchange: Exchange, error: Exception) -> ServiceError:

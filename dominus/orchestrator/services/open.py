@@ -168,7 +168,7 @@ def _tag_of(tag: str) -> tuple[str, int | None]:
 
 def _explained(error: DominusError) -> DominusError:
     state = sqlstate(error.__cause__) if error.__cause__ is not None else None
-    if state == "42501" and error.hint is None:
+    if state == "42501" and error.hint is None and "for table" in error.message:
         error.hint = "secure tables are touched through `dominus.secure`, with a reason"
     if state == "25001":
         return ValidationError(

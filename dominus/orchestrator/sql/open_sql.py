@@ -7,7 +7,7 @@ stands on it that matters for safety.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -34,6 +34,7 @@ _SESSION = frozenset(
         *("declare", "fetch", "move", "close", "load"),
     }
 )
+_OPERANDS = frozenset({"word", "quoted", "number", "parameter", "name", "string"})
 _NUMBER = re.compile(r"[1-9]\d{0,4}")
 _NAME = '"dominus rows"'
 """Of the user's statement within ours; no statement of theirs can mean it by accident."""
@@ -172,7 +173,7 @@ def _refuse_kind(word: str) -> None:
 
 
 def _numbered(sql: str, tokens: list[Token], params: Mapping[str, Any], naive: frozenset[str]) -> Given:
-    if stray := _first_name(tokens):
+    if stray := next((name for _, name in _names_in(tokens, ())), None):
         raise _wrong(f"no value for :{stray}", f'pass {{"{stray}": ...}}')
     numbers = {place: int(token.text[1:]) for place, token in enumerate(tokens) if token.kind == "parameter"}
     wanted, given = set(numbers.values()), {int(name) for name in params}
@@ -191,14 +192,12 @@ def _numbered(sql: str, tokens: list[Token], params: Mapping[str, Any], naive: f
 def _named(sql: str, tokens: list[Token], params: Mapping[str, Any], naive: frozenset[str]) -> Given:
     if any(token.kind == "parameter" for token in tokens):
         raise _wrong("the statement has $1 and the like, the parameters have names: use one of both")
-    if stray := _first_name(tokens, params):
+    found = _names_in(tokens, params)
+    if stray := next((name for _, name in found if name not in params), None):
         raise _wrong(f"no value for :{stray}", suggestion(stray, params))
     names: list[str] = []
     numbers: dict[int, int] = {}
-    for place, token in enumerate(tokens):
-        name = token.text[1:]
-        if token.kind != "name" or name not in params:
-            continue
+    for place, name in found:
         if name not in names:
             names.append(name)
         numbers[place] = names.index(name) + 1
@@ -207,14 +206,19 @@ def _named(sql: str, tokens: list[Token], params: Mapping[str, Any], naive: froz
     return Given(sql, tokens, numbers, [params[name] for name in names], names, naive)
 
 
-def _first_name(tokens: Sequence[Token], known: Mapping[str, Any] | None = None) -> str | None:
-    """Return the first `:name` without a value; in `items[1:n]` it is a column."""
+def _names_in(tokens: Sequence[Token], known: Collection[str]) -> list[tuple[int, str]]:
+    """Return place and name of each `:name`; in a slice, `items[1:n]`, it is a column."""
+    found: list[tuple[int, str]] = []
     depth = 0
-    for token in tokens:
+    for place, token in enumerate(tokens):
         depth += (token.text == "[") - (token.text == "]")
-        if token.kind == "name" and not depth and token.text[1:] not in (known or {}):
-            return token.text[1:]
-    return None
+        if token.kind != "name":
+            continue
+        name, before = token.text[1:], tokens[place - 1]
+        is_slice = depth > 0 and (before.kind in _OPERANDS or before.text in {")", "]"})
+        if not is_slice and not (before.text == "[" and name not in known):
+            found.append((place, name))
+    return found
 
 
 def _main_after_with(tokens: Sequence[Token]) -> int:
