@@ -19,6 +19,7 @@ import client
 import files
 import gateway
 import log_lines
+import open_sql
 import outage
 import overhead
 import queries
@@ -34,6 +35,7 @@ PARTS = {
     "client": client.run,
     "queries": queries.run,
     "secure": secure.run,
+    "open": open_sql.run,
     "bulk": bulk.run,
     "files": files.run,
     "overhead": overhead.run,
