@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import redis
+from disk_support import mounted, no_space
 from pydantic import SecretStr
 from redis_peer import redis_server
 from server_support import Reply, Server, make_server, process_resources
@@ -188,22 +187,6 @@ async def test_a_redis_that_cannot_write_to_its_disk_is_read(
 # --- PostgreSQL
 
 
-@contextlib.contextmanager
-def mounted(folder: Path, size: str) -> Iterator[Path]:
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0777", "tmpfs", str(folder)]
-    try:
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount")
-    if made.returncode != 0:
-        pytest.skip(f"no file system can be mounted: {made.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest_asyncio.fixture(loop_scope="module")
 async def on_small_disk(tmp_path: Path) -> AsyncIterator[tuple[Server, Path]]:
     """An orchestrator whose embedded PostgreSQL lies on a file system of 160 MiB."""
@@ -214,19 +197,6 @@ async def on_small_disk(tmp_path: Path) -> AsyncIterator[tuple[Server, Path]]:
         yield Server(app, process.root_token), disk
         await app.stop()
         await asyncio.to_thread(process.close)
-
-
-@contextlib.contextmanager
-def no_space(disk: Path) -> Iterator[None]:
-    """Take all that is free for a block."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(bytes(4096)):
-            pass
-    try:
-        yield
-    finally:
-        ballast.unlink()
 
 
 async def run(server: Server, statement: str) -> None:

@@ -130,6 +130,7 @@ __all__ = [
 _STORE = ("files_not_configured",)
 _FILE = ("file_not_found", *_STORE)
 _WHOSE = ("actor_required",)
+_PARTS = ("too_many_parts",)
 _UPLOAD = ("upload_not_found", *_STORE)
 _PLACED = ("file_retained",)
 _TEXT = ("invalid_text",)
@@ -150,7 +151,11 @@ DOWNLOAD = files.read(
     errors=(*_FILE, *_WHOSE),
 )
 FETCH = files.read(
-    "fetch", AsActor, FetchedFile, "Read a whole small file.", errors=(*_FILE, *_WHOSE, "file_too_large")
+    "fetch",
+    AsActor,
+    FetchedFile,
+    "Read a whole small file.",
+    errors=(*_FILE, *_WHOSE, *_PARTS, "file_too_large"),
 )
 LIST = files.read(
     "list", ListRequest, FilePage, "List files.", list_key="objects", errors=("invalid_cursor", *_TEXT)
@@ -220,7 +225,7 @@ READ = files.read(
     FileBytes,
     "Read a range of a file's bytes.",
     is_raw=True,
-    errors=(*_FILE, *_WHOSE, "file_changed"),
+    errors=(*_FILE, *_WHOSE, *_PARTS, "file_changed"),
 )
 START_UPLOAD = files.write(
     "start_upload",
@@ -237,7 +242,7 @@ PUT_PART = files.write(
     "Send a part of an upload.",
     path="uploads/{upload_id}/parts/{number}/{sha256}",
     raw_field="content",
-    errors=(*_UPLOAD, "checksum_mismatch", "part_too_large"),
+    errors=(*_UPLOAD, *_PARTS, "checksum_mismatch", "part_too_large"),
 )
 LIST_PARTS = files.read(
     "list_parts",

@@ -82,4 +82,6 @@ def _full_engine(error: DominusError) -> str | None:
     if error.code != "disk_full":
         return None
     details = cast("Mapping[str, Any]", error.details or {})
-    return "redis" if details.get("engine") == "redis" else "postgres"
+    name = details.get("engine", "postgres")
+    # The store of files is none of the engines that health tells of.
+    return name if name in {"postgres", "redis"} else None

@@ -67,7 +67,12 @@ class Resources:
     def __post_init__(self) -> None:
         self.catalog = Catalog(self.postgres)
         self.files_share = FairShare(
-            PARTS_AT_ONCE, wait_seconds=BULK_WAIT_SECONDS, what="places for parts of files"
+            PARTS_AT_ONCE,
+            wait_seconds=BULK_WAIT_SECONDS,
+            what="places for parts of files",
+            code="files_busy",
+            own_code="too_many_parts",
+            hint="send or read fewer parts at a time",
         )
         self.logs = LogKeeping.of(self.postgres, self.settings)
         size = self.settings.pool_size

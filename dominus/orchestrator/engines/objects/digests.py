@@ -64,7 +64,10 @@ class RunningDigest:
             while len(self._of_parts) < number and len(self._of_parts) in self._under_way:
                 await self._changed.wait()
             if len(self._of_parts) == number:
-                await asyncio.to_thread(self._hash.update, data)
+                # In a copy: a caller whose deadline passes here leaves a thread that goes on, and sends it again.
+                longer = self._hash.copy()
+                await asyncio.to_thread(longer.update, data)
+                self._hash = longer
                 self._of_parts.append(sha256)
 
     def begun(self, parts: Sequence[str]) -> tuple[int, Digest]:

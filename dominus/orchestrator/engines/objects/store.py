@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import errno
 import logging
 import os
+import re
 import shutil
 from collections.abc import Awaitable
 from pathlib import Path
@@ -26,6 +28,9 @@ _S3_OPTIONS = frozenset({"endpoint", "region", "virtual_hosted_style_request"})
 _RETRIES: Any = {"max_retries": 3, "retry_timeout": dt.timedelta(seconds=20)}
 _CLIENT: Any = {"connect_timeout": "5s", "timeout": "60s"}
 _LIST_BATCH = 1000
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_OS_ERROR = re.compile(r"\(os error (\d{1,4})\)", re.ASCII)
+"""How obstore tells what the system said."""
 
 
 class Objects(Protocol):
@@ -211,9 +216,25 @@ async def _guarded(operation: Awaitable[T]) -> T:
             "the object store failed: %s",
             _first_line(error),
         )
+        if _is_full(error):
+            # Not 503: proxies and older clients take that for a server that starts, and ask again and again.
+            raise ServiceError(
+                "the disk of the files is full",
+                code="disk_full",
+                status_code=507,
+                details={"engine": "files"},
+                hint="make space: reads go on, and writes do as soon as there is some",
+            ) from error
         raise ServiceError(
             "the object store does not answer, or refuses", code="files_unavailable", status_code=503
         ) from error
+
+
+def _is_full(error: Exception) -> bool:
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (said := _OS_ERROR.search(str(error))):
+        number = int(said[1])
+    return number in _FULL
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ from collections import deque
 from types import TracebackType
 from typing import Any
 
-from dominus.errors import ServiceError
+from dominus.errors import DominusError, RateLimitError, ServiceError
 
 __all__ = ["FairShare", "TableName"]
 
@@ -29,15 +29,28 @@ class FairShare:
     more than there is have half each.
     """
 
-    def __init__(self, size: int, *, wait_seconds: float, what: str) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        wait_seconds: float,
+        what: str,
+        code: str = "database_busy",
+        own_code: str | None = None,
+        hint: str = "raise DOMINUS_POOL_SIZE, or find the slow statements",
+    ) -> None:
         """Prepare.
 
         Args:
             size: connections.
             wait_seconds: how long a caller waits at most.
             what: names them in the error, for example `database connections`.
+            code: of the error (503) when none becomes free in time.
+            own_code: of the error (429) when the caller itself has all that one may have; None: as the other.
+            hint: of both.
         """
         self._wait_seconds, self._what = wait_seconds, what
+        self._code, self._own_code, self._hint = code, own_code, hint
         self._size = self._free = 0
         self._held: dict[str, int] = {}
         self._held_of: dict[_Key, int] = {}
@@ -61,7 +74,7 @@ class FairShare:
         return _Place(self, (subject, table))
 
     async def take(self, subject: str, table: TableName | None = None) -> None:
-        """Take one; raises ServiceError (503, `database_busy`) when none becomes free in time."""
+        """Take one; raises ServiceError (503) when none becomes free in time."""
         if not self.take_now((subject, table)):
             await self.wait((subject, table))
 
@@ -140,20 +153,22 @@ class FairShare:
         if not self._waiting[subject]:
             del self._waiting[subject]
 
-    def _busy(self, key: _Key) -> ServiceError:
+    def _busy(self, key: _Key) -> DominusError:
         subject, table = key
         message = f"all {self._size} {self._what} are busy"
         if self.held_by(subject) >= self.most_each:
             message = f"this caller uses {self.most_each} {self._what}, the most that one may have"
+            if self._own_code is not None:
+                return RateLimitError(message, code=self._own_code, retry_after=1.0, hint=self._hint)
         elif table is not None and not self._may_have(key):
             message = f"this caller uses {self.most_of_table} {self._what} for the table {'.'.join(table)},"
             message += " the most that one table may have"
         return ServiceError(
             message,
-            code="database_busy",
+            code=self._code,
             status_code=503,
             retry_after=1.0,
-            hint="raise DOMINUS_POOL_SIZE, or find the slow statements",
+            hint=self._hint,
         )
 
 

@@ -60,14 +60,16 @@ SELECT id::text, false FROM dominus.file_folders
 WHERE project = $1 AND environment = $2 AND category = $3 AND path = $4
 LIMIT 1
 """
-_IN_FOLDER = """
-SELECT id::text
+_COUNT_IN_FOLDER = """
+SELECT count(*)
 FROM dominus.files
 WHERE project = $1 AND environment = $2 AND category = $3 AND path ^@ $4
 """
-_DELETE_MANY = """
+# By their paths, not by what was counted: a file that is moved out meanwhile stays.
+_DELETE_IN_FOLDER = """
 DELETE FROM dominus.files
-WHERE project = $1 AND environment = $2 AND id = ANY($3::uuid[])
+WHERE project = $1 AND environment = $2 AND category = $3 AND path ^@ $4
+RETURNING id::text
 """
 _DELETE_FOLDERS = """
 DELETE FROM dominus.file_folders
@@ -247,18 +249,18 @@ async def delete_folder(ctx: Context, request: contract.FolderDelete) -> RawJson
     place, category = place_of(ctx), request.category or "general"
 
     async def change(connection: Connection) -> contract.FolderDeleted:
-        inside: list[str] = [
-            row["id"] for row in await connection.fetch(_IN_FOLDER, *place, category, f"{request.path}/")
-        ]
-        if inside and not request.force:
+        inside = (*place, category, f"{request.path}/")
+        gone: list[str] = []
+        if request.force:
+            gone = [row["id"] for row in await connection.fetch(_DELETE_IN_FOLDER, *inside)]
+            await release(connection, place, gone)
+        elif count := await connection.fetchval(_COUNT_IN_FOLDER, *inside):
             raise ConflictError(
-                f"the folder has {len(inside)} files", code="folder_not_empty", hint="force=True deletes them"
+                f"the folder has {count} files", code="folder_not_empty", hint="force=True deletes them"
             )
-        await connection.execute(_DELETE_MANY, *place, inside)
-        await release(connection, place, inside)
         said = await connection.execute(_DELETE_FOLDERS, *place, category, request.path)
-        is_gone = bool(inside) or said != "DELETE 0"
-        return {"deleted": is_gone, "path": f"/{request.path}", "deleted_count": len(inside)}
+        is_gone = bool(gone) or said != "DELETE 0"
+        return {"deleted": is_gone, "path": f"/{request.path}", "deleted_count": len(gone)}
 
     return await written(ctx, change)
 

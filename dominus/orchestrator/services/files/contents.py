@@ -35,6 +35,7 @@ __all__ = [
     "content_of",
     "fetched",
     "file_of",
+    "folder_of",
     "not_found",
     "object_name",
     "objects_of",
@@ -168,7 +169,12 @@ def objects_of(resources: Resources) -> Objects:
 
 def object_name(content_id: str, part: Part) -> str:
     """Return where a part lies. Its digest is in the name: another try with other bytes does not touch it."""
-    return f"{content_id[:2]}/{content_id}/{part.number:05}-{part.sha256[:32]}"
+    return f"{folder_of(content_id)}/{part.number:05}-{part.sha256[:32]}"
+
+
+def folder_of(content_id: str) -> str:
+    """Return where all parts of a content lie."""
+    return f"{content_id[:2]}/{content_id}"
 
 
 async def fetched(executor: Executor, query: str, *args: Any) -> list[Record]:
@@ -296,7 +302,7 @@ async def collect(resources: Resources) -> int:
         doomed = await resources.postgres.system.fetch(_DOOM, _COLLECT_BATCH)
         for row in doomed:
             content_id: str = row["id"]
-            await resources.objects.delete_under(f"{content_id[:2]}/{content_id}")
+            await resources.objects.delete_under(folder_of(content_id))
             await resources.postgres.system.execute(_FORGET, row["project"], row["environment"], content_id)
         count += len(doomed)
         if len(doomed) < _COLLECT_BATCH:

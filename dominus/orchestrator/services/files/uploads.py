@@ -17,6 +17,7 @@ from dominus.orchestrator.services.files.contents import (
     Part,
     attach,
     fetched,
+    folder_of,
     not_found,
     object_name,
     objects_of,
@@ -68,6 +69,11 @@ FROM open
 ON CONFLICT (project, environment, content_id, number) DO UPDATE
 SET size = EXCLUDED.size, sha256 = EXCLUDED.sha256
 RETURNING number, size, sha256
+"""
+_IS_KEPT = """
+SELECT 1
+FROM dominus.file_contents
+WHERE project = $1 AND environment = $2 AND id = $3 AND NOT is_doomed
 """
 _ADD_PART = """
 INSERT INTO dominus.file_parts (project, environment, content_id, number, size, sha256)
@@ -140,11 +146,12 @@ async def put_part(ctx: Context, request: contract.PutPart) -> contract.PartStor
     """Check a part, store its bytes, then say that they are there."""
     objects, digests = objects_of(ctx.resources), ctx.resources.digests
     upload = await _found(ctx, request.upload_id)
-    running = digests.of(upload["upload_id"])
-    running.begin(request.number)
-    try:
-        # Before its bytes are read: those who wait hold none.
-        async with ctx.resources.files_share.of(ctx.principal.subject):
+    # Before its bytes are read: those who wait hold none.
+    async with ctx.resources.files_share.of(ctx.principal.subject):
+        running = digests.of(upload["upload_id"])
+        # With a place only: the part after this one waits for it, and has a place already.
+        running.begin(request.number)
+        try:
             data = await _bytes_of(ctx, request, upload["part_bytes"])
             if await sha256_hex(data) != request.sha256:
                 raise ValidationError(
@@ -154,16 +161,23 @@ async def put_part(ctx: Context, request: contract.PutPart) -> contract.PartStor
                 )
             part = Part(request.number, len(data), request.sha256)
             await objects.put(object_name(upload["upload_id"], part), data)
-            system, owner = ctx.resources.postgres.system, ctx.principal.subject
-            rows = await fetched(
-                system, _PUT, *place_of(ctx), upload["upload_id"], owner, part.number, part.size, part.sha256
-            )
-            if not rows:
-                raise _missing(request.upload_id)
+            await _record(ctx, upload["upload_id"], part)
             await running.add(part.number, data, part.sha256)
-    finally:
-        await running.end(request.number)
+        finally:
+            await running.end(request.number)
     return {"number": part.number, "size": part.size, "sha256": part.sha256}
+
+
+async def _record(ctx: Context, upload_id: str, part: Part) -> None:
+    """Say that a part is there, unless its upload has ended meanwhile."""
+    system, owner = ctx.resources.postgres.system, ctx.principal.subject
+    rows = await fetched(system, _PUT, *place_of(ctx), upload_id, owner, part.number, part.size, part.sha256)
+    if rows:
+        return
+    if not await fetched(system, _IS_KEPT, *place_of(ctx), upload_id):
+        # Whoever collected the upload may have looked before this part was written: nobody would look again.
+        await objects_of(ctx.resources).delete_under(folder_of(upload_id))
+    raise _missing(upload_id)
 
 
 async def _bytes_of(ctx: Context, request: contract.PutPart, part_bytes: int) -> bytes | bytearray:
