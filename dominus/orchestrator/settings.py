@@ -109,7 +109,7 @@ class ServerSettings(BaseSettings):
     """Where the bytes of files lie: `file:///folder`, or `s3://bucket/prefix?region=...&endpoint=...`.
 
     None: `files` under `home` for `dominus dev` and the embedded mode; `serve` keeps no files then."""
-    files_link_url: str | None = None
+    files_link_url: str | None = Field(default=None, pattern=r"^https?://[!-~]+$")
     """How download links begin, `https://api.example.com`; None: as the caller reached the server."""
     log_retention_days: int = Field(default=30, ge=1, le=3650)
     """How long lines of programs are kept; whole days (UTC) are dropped."""

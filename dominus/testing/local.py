@@ -68,6 +68,7 @@ class OrchestratorTemplate:
         )
         try:
             self._process = open_process_resources(settings, "a test run")
+            self._process.is_inside = True
             _in_a_thread(_prepare, self._process)
         except BaseException:
             self.stop()

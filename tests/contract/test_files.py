@@ -18,6 +18,7 @@ from server_support import Server, make_server, process_resources, server
 from dominus import ConflictError, Dominus, NotFoundError, ServiceError, ValidationError
 from dominus.contract import files as contract
 from dominus.errors import RateLimitError
+from dominus.orchestrator.engines.objects.store import objects_at
 from dominus.orchestrator.services.files import collect
 from dominus.orchestrator.serving.in_process import EmbeddedTransport
 
@@ -313,6 +314,37 @@ async def test_a_link_that_was_changed_has_expired_or_lost_its_file_opens_nothin
     monkeypatch.undo()
     await client.files.delete(made["id"])
     assert (await server("GET", path, token=None)).status == 404
+
+
+async def test_a_link_made_before_the_file_became_one_for_compliance_opens_it_no_more(
+    client: Dominus, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "dominus.access.files")
+    made = await client.files.upload(b"draft", "deed.txt")
+    early = await link_of(server, client, file_id=made["id"])
+    deed = await client.files.upload(b"deed", "deed.txt", compliance=True, actor="ada")
+    assert deed["id"] == made["id"]
+    refused = await server("GET", early, token=None)
+    assert (refused.status, refused.document["code"]) == (403, "link_invalid")
+    late = await link_of(server, client, file_id=made["id"], actor="bert")
+    caplog.clear()
+    assert (await server("GET", late, token=None)).body == b"deed"
+    assert [made["id"] in line and "link_of_request_id" in line for line in caplog.messages] == [True]
+    assert "bert" not in late
+    await end_retention(server)
+    assert await client.files.delete(made["id"])
+
+
+async def test_a_link_to_a_store_that_does_not_answer_is_a_503(client: Dominus, server: Server) -> None:
+    made = await client.files.upload(b"x" * MIB, "away.bin")
+    path = await link_of(server, client, file_id=made["id"])
+    kept = server.resources.objects
+    server.resources.objects = objects_at("s3://bucket?region=us-east-1&endpoint=http://127.0.0.1:9")
+    try:
+        away = await server("GET", path, token=None)
+    finally:
+        server.resources.objects = kept
+    assert (away.status, away.document["code"]) == (503, "files_unavailable")
 
 
 async def test_projects_see_nothing_of_each_other(client: Dominus, server: Server) -> None:

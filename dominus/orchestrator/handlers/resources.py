@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,8 @@ class Resources:
     """Which engines are full."""
     objects: Objects | None = None
     """Where the bytes of files lie; None: this server keeps none."""
+    link_base: Callable[[], Awaitable[str]] | None = None
+    """How download links begin where nobody calls this orchestrator over a network; None: as the caller reached it."""
     digests: PartDigests = field(default_factory=PartDigests)
     files_share: FairShare = field(init=False)
     """Who may hold a part of a file in memory."""

@@ -25,10 +25,9 @@ def route(resources: Callable[[], Resources]) -> Route:
 
     async def download(request: HttpRequest) -> Response:
         try:
-            found = await opened_link(resources(), request.path_params["ticket"])
+            return await _answer(request, await opened_link(resources(), request.path_params["ticket"]))
         except DominusError as error:
             return _refused(error)
-        return _answer(request, found)
 
     return Route(LINK_PATH + "{ticket}/{name}", download, methods=["GET", "HEAD"])
 
@@ -39,7 +38,7 @@ def _refused(error: DominusError) -> Response:
     return Response(body, status, {"cache-control": "no-store"}, media_type="application/json")
 
 
-def _answer(request: HttpRequest, found: Linked) -> Response:
+async def _answer(request: HttpRequest, found: Linked) -> Response:
     file = found.file
     tag, size = f'"{file["sha256"]}"', file["size"]
     headers = {
@@ -64,12 +63,16 @@ def _answer(request: HttpRequest, found: Linked) -> Response:
     headers["content-type"] = file["content_type"]
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)
-    return StreamingResponse(_bytes(found, start, end), status, headers)
+    pieces = found.bytes(start, end)
+    # A store that does not answer is told by a status: no head is sent before the first bytes are here.
+    first = await anext(pieces, b"")
+    return StreamingResponse(_bytes(first, pieces), status, headers)
 
 
-async def _bytes(found: Linked, start: int, end: int) -> AsyncIterator[bytes]:
+async def _bytes(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
     try:
-        async for piece in found.bytes(start, end):
+        async for piece in pieces:
             yield piece
     except ServiceError as error:
         # The head is sent: only a connection that breaks tells that this is not the whole file.

@@ -35,6 +35,7 @@ from dominus.orchestrator.identity.vault import MASTER_KEY_BYTES, Vault, parse_m
 from dominus.orchestrator.net.tasks import end_task
 from dominus.orchestrator.outbox.relays import relay_of
 from dominus.orchestrator.outbox.worker import OutboxWorker
+from dominus.orchestrator.serving.link_listener import LinkListener
 from dominus.orchestrator.settings import SERVE_RATE_LIMIT, ServerSettings
 
 __all__ = [
@@ -62,6 +63,8 @@ class ProcessResources:
     postgres: EmbeddedPostgres | None = None
     gateway: ListenerFactory | None = None
     """How native sessions come in; None: they do not."""
+    is_inside: bool = False
+    """No server listens: the client's calls stay in its process."""
 
     def close(self) -> None:
         """End the embedded PostgreSQL and free the home. Blocks."""
@@ -215,6 +218,10 @@ class OpenResources:
             stack.push_async_callback(gateway.aclose)
             await gateway.open()
             resources.gateway = gateway
+        if self._process.is_inside:
+            links = LinkListener(resources)
+            stack.push_async_callback(links.aclose)
+            resources.link_base = links.base
         return resources
 
 

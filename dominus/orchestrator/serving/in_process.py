@@ -1,4 +1,4 @@
-"""The orchestrator inside the user's own process: `DOMINUS_URL=embedded`. No port, no server, one process a home."""
+"""The orchestrator inside the user's own process, `DOMINUS_URL=embedded`: one process a home, no port but for links."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def _process_of(home: Path) -> ProcessResources:
             program = Path(sys.argv[0]).name or "python"
             settings = read_settings(home=key, request_log=False)
             found = (os.getpid(), open_process_resources(settings, f"{program}, with DOMINUS_URL=embedded"))
+            found[1].is_inside = True
             _processes[key] = found
             atexit.register(found[1].close)
     if found[0] != os.getpid():

@@ -107,7 +107,7 @@ async def download(ctx: Context, request: contract.DownloadRequest) -> contract.
     objects_of(ctx.resources)
     row = await reading.located(ctx, request)
     reading.check_actor(ctx, request, row)
-    return reading.linked(ctx, row, request.expires_seconds)
+    return await reading.linked(ctx, row, request.expires_seconds)
 
 
 @handlers(contract.FETCH)

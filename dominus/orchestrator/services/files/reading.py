@@ -147,15 +147,26 @@ async def _joined(resources: Resources, content: Content, start: int, end: int) 
     return found[0] if len(found) == 1 else b"".join(found)
 
 
-def linked(ctx: Context, row: Record, seconds: int) -> contract.FileLink:
+async def linked(ctx: Context, row: Record, seconds: int) -> contract.FileLink:
     """Return a file with a link that opens it, and nothing else, until it expires."""
     expires = int(time.time()) + seconds
-    payload = to_json([*place_of(ctx), row["id"], expires])
+    # Who opens it is written down with the request that named the actor; the link itself tells nobody's name.
+    made_by = ctx.request_id if row["is_compliance"] else None
+    payload = to_json([*place_of(ctx), row["id"], expires, made_by])
     ticket = f"{_text(payload)}.{_seal(ctx.resources, payload)}"
-    base = ctx.resources.settings.files_link_url or f"{ctx.called_scheme}://{ctx.called_host}"
+    base = await _link_base(ctx)
     url = f"{base.rstrip('/')}{LINK_PATH}{ticket}/{quote(row['filename'], safe='')}"
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(expires))
     return {**file_of(row), "download_url": url, "expires_at": stamp}
+
+
+async def _link_base(ctx: Context) -> str:
+    resources = ctx.resources
+    if resources.settings.files_link_url is not None:
+        return resources.settings.files_link_url
+    if resources.link_base is not None:
+        return await resources.link_base()
+    return f"{ctx.called_scheme}://{ctx.called_host}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,19 +186,29 @@ async def opened_link(resources: Resources, ticket: str) -> Linked:
     """Return what a link opens.
 
     Raises:
-        AuthorizationError: it is not one of ours, or has expired.
+        AuthorizationError: it is not one of ours, has expired, or names nobody for whom a compliance file is read.
         NotFoundError: the file is gone.
     """
-    project, environment, file_id = _checked(resources, ticket)
+    project, environment, file_id, made_by = _checked(resources, ticket)
     place = (project, environment)
     rows = await fetched(resources.postgres.system, _BY_ID, *place, file_id)
     if not rows:
         raise not_found("the file")
+    if rows[0]["is_compliance"]:
+        if made_by is None:
+            # The file took the place of another, for which nobody had to be named.
+            raise AuthorizationError(
+                "this link was made before the file became one for compliance",
+                code="link_invalid",
+                hint="ask for a new one, with actor=",
+            )
+        _access.info("%s", to_json({"file": rows[0]["id"], "link_of_request_id": made_by}).decode())
+    objects_of(resources)
     content = await content_of(resources, place, file_id, rows[0]["version"])
     return Linked(file_of(rows[0]), content, resources)
 
 
-def _checked(resources: Resources, ticket: str) -> tuple[str, str, str]:
+def _checked(resources: Resources, ticket: str) -> tuple[str, str, str, str | None]:
     encoded, _, seal = ticket.partition(".")
     try:
         payload = base64.b64decode(encoded + "=" * (-len(encoded) % 4), b"-_", validate=True)
@@ -195,10 +216,10 @@ def _checked(resources: Resources, ticket: str) -> tuple[str, str, str]:
         payload = b""
     if not hmac.compare_digest(_seal(resources, payload).encode(), seal.encode("utf-8", "replace")):
         raise AuthorizationError("this link is not valid", code="link_invalid")
-    project, environment, file_id, expires = from_json(payload)
+    project, environment, file_id, expires, made_by = from_json(payload)
     if expires <= time.time():
         raise AuthorizationError("this link has expired", code="link_expired", hint="ask for a new one")
-    return project, environment, file_id
+    return project, environment, file_id, made_by
 
 
 def _seal(resources: Resources, payload: bytes) -> str:
