@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from s3_support import s3_url
 
 from dominus.errors import ServiceError, ValidationError
 from dominus.orchestrator.engines.objects.store import Objects, objects_at
 
-
-@pytest.fixture(scope="module")
-def s3_url() -> Iterator[str]:
-    moto = pytest.importorskip("moto.server")
-    from werkzeug.serving import make_server
-
-    given = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests"}
-    kept = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
-    server = make_server(
-        "127.0.0.1", 0, moto.DomainDispatcherApplication(moto.create_backend_app), threaded=True
-    )
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    import urllib.request
-
-    request = urllib.request.Request(f"{endpoint}/bucket", method="PUT", headers={"Host": "s3.amazonaws.com"})
-    urllib.request.urlopen(request).close()
-    yield f"s3://bucket/prefix?region=us-east-1&endpoint={endpoint}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    for name, value in kept.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
+__all__ = ["s3_url"]
 
 
 @pytest.fixture(params=["folder", "s3"])
