@@ -26,6 +26,10 @@ class Forwarder:
     def __init__(self, target: int) -> None:
         self.target = target
         """The port behind it; connections that are there already keep theirs."""
+        self.passed = 0
+        """Bytes that went through, both ways."""
+        self.cuts: list[int] = []
+        """At each of these counts all connections are ended, in the middle of what is sent."""
         self.connected_at: list[float] = []
         """When a connection was accepted, in seconds of `time.monotonic`."""
         self._loop = asyncio.new_event_loop()
@@ -71,6 +75,14 @@ class Forwarder:
         self._thread.join()
         self._loop.close()
         self._holder.close()
+
+    def count(self, size: int) -> None:
+        """Add bytes that went through, and cut where it is time."""
+        self.passed += size
+        if self.cuts and self.passed >= self.cuts[0]:
+            del self.cuts[0]
+            for end in list(self.ends):
+                end.abort()
 
     def _run(self, steps: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(steps, self._loop).result(10)
@@ -121,6 +133,7 @@ class _End(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.peer is not None:
             self.peer.write(data)
+            self.forwarder.count(len(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.forwarder.ends.discard(self.transport)

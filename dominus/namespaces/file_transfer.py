@@ -137,8 +137,8 @@ def _tell_upload(error: DominusError, upload_id: str) -> None:
     if details is None or isinstance(details, dict):
         known = cast("dict[str, object]", details or {})
         error.details = {**known, "upload_id": upload_id}
-    if error.hint is None:
-        error.hint = f"upload(..., resume={upload_id!r}) sends only what is missing"
+    resuming = f"upload(..., resume={upload_id!r}) sends only what is missing"
+    error.hint = resuming if error.hint is None else f"{resuming}; {error.hint}"
 
 
 class FileReader:
