@@ -13,7 +13,7 @@ from dominus.contract import files as contract
 from dominus.errors import ConflictError, DominusError, ServiceError, ValidationError
 from dominus.namespaces.file_sources import Source
 
-__all__ = ["FileReader", "Progress", "Steps", "send_parts"]
+__all__ = ["FileReader", "Progress", "Ranges", "Steps", "send_parts"]
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that have been sent or received, and with all, or None while nobody knows."""
@@ -24,7 +24,7 @@ RANGE_BYTES = 4 * 1024 * 1024
 
 
 class Steps(Protocol):
-    """The operations that a transfer is made of: `dominus.files`."""
+    """What an upload is made of: `dominus.files`."""
 
     async def put_part(
         self,
@@ -44,16 +44,9 @@ class Steps(Protocol):
         """Make a file of the parts."""
         ...
 
-    async def get(
-        self,
-        file_id: str | None = None,
-        category: str | None = None,
-        path: str | None = None,
-        *,
-        timeout: float | None = None,
-    ) -> contract.File:
-        """Return what is known of a file."""
-        ...
+
+class Ranges(Protocol):
+    """What a download is made of: `dominus.files`."""
 
     async def read(
         self,
@@ -121,6 +114,10 @@ async def send_parts(  # noqa: C901 - one loop over the parts, with what ends it
     except DominusError as error:
         _tell_upload(error, upload["upload_id"])
         raise
+    except Exception as error:
+        # The source's own, or that of `progress`.
+        error.add_note(_resuming(upload["upload_id"]))
+        raise
     finally:
         for task in under_way:
             task.cancel()
@@ -137,8 +134,12 @@ def _tell_upload(error: DominusError, upload_id: str) -> None:
     if details is None or isinstance(details, dict):
         known = cast("dict[str, object]", details or {})
         error.details = {**known, "upload_id": upload_id}
-    resuming = f"upload(..., resume={upload_id!r}) sends only what is missing"
+    resuming = _resuming(upload_id)
     error.hint = resuming if error.hint is None else f"{resuming}; {error.hint}"
+
+
+def _resuming(upload_id: str) -> str:
+    return f"upload(..., resume={upload_id!r}) sends only what is missing"
 
 
 class FileReader:
@@ -150,12 +151,12 @@ class FileReader:
 
     def __init__(
         self,
-        steps: Steps,
+        ranges: Ranges,
         locate: Callable[[], Awaitable[contract.File]],
         actor: str | None,
         timeout: float | None,
     ) -> None:
-        self._steps, self._locate, self._actor, self._timeout = steps, locate, actor, timeout
+        self._ranges, self._locate, self._actor, self._timeout = ranges, locate, actor, timeout
         self._file: contract.File | None = None
         self._position = 0
 
@@ -221,7 +222,7 @@ class FileReader:
 
     async def _range(self, offset: int, length: int) -> bytes:
         file = self.file
-        return await self._steps.read(
+        return await self._ranges.read(
             file["id"], offset, length, actor=self._actor, version=file["version"], timeout=self._timeout
         )
 

@@ -176,6 +176,25 @@ async def test_a_part_that_comes_when_its_upload_was_collected_leaves_nothing(
     assert not list(folder.rglob(f"*{upload_id}*"))
 
 
+async def test_an_upload_whose_end_was_not_heard_of_is_found_finished(server: Server) -> None:
+    data = os.urandom(100)
+    upload_id = await start(server, "heard.bin")
+    await put(server, upload_id, 0, data)
+    made = await finish(server, upload_id, data)
+    for _ in range(2):
+        parts = (await server("POST", "/api/archivist/uploads/parts", {"upload_id": upload_id})).data["parts"]
+        assert [part["number"] for part in parts] == [0]
+        assert (await finish(server, upload_id, data)).data == made.data
+    other = await finish(server, upload_id, b"other bytes")
+    assert (other.status, other.code) == (404, "upload_not_found")
+    stranger = server.token(subject="service:other")
+    body = {"upload_id": upload_id, "sha256": made.data["sha256"], "size": 100}
+    assert (await server("POST", "/api/archivist/uploads/finish", body, token=stranger)).status == 404
+    await server("POST", "/api/archivist/upload", {"filename": "heard.bin", "file_content": "eA=="})
+    gone = await finish(server, upload_id, data)
+    assert (gone.status, gone.code) == (404, "upload_not_found")
+
+
 async def test_of_small_and_large_uploads_to_one_path_at_once_the_last_answer_is_the_file(
     server: Server,
 ) -> None:

@@ -122,6 +122,19 @@ async def test_an_interrupted_upload_goes_on_with_what_is_missing(client: Dominu
     assert before <= {path for path in objects(server) if upload_id in str(path)}
 
 
+async def test_an_error_of_the_source_itself_says_how_the_upload_goes_on(client: Dominus) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x" * (9 * MIB)
+        raise KeyError("the caller's own")
+
+    with pytest.raises(KeyError) as caught:
+        await client.files.upload(broken(), "note.bin")
+    (note,) = caught.value.__notes__
+    upload_id = note.split("'")[1]
+    made = await client.files.upload(b"x" * (9 * MIB), "note.bin", resume=upload_id)
+    assert made["size"] == 9 * MIB
+
+
 async def test_parts_in_any_order_and_twice_make_one_file_and_gaps_make_none(client: Dominus) -> None:
     first, last = os.urandom(8 * MIB), b"end"
     whole = hashlib.sha256(first + last).hexdigest()

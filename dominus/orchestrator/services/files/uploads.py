@@ -13,10 +13,12 @@ from dominus.orchestrator.engines.objects.digests import Digest, sha256_hex
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import exactly_once, written
 from dominus.orchestrator.services.files.contents import (
+    COLUMNS,
     Content,
     Part,
     attach,
     fetched,
+    file_of,
     folder_of,
     not_found,
     object_name,
@@ -59,6 +61,22 @@ SELECT id::text AS upload_id, facts, part_bytes, keep_until
 FROM dominus.file_contents
 WHERE project = $1 AND environment = $2 AND id = $3 AND owner = $4 AND facts IS NOT NULL AND file_id IS NULL
   AND keep_until > now() AND NOT is_doomed
+"""
+# One whose end was not heard of has all its parts: who goes on with it learns what became of it.
+_FIND_OR_FINISHED = """
+SELECT id::text AS upload_id, part_bytes, COALESCE(keep_until, now()) AS keep_until
+FROM dominus.file_contents
+WHERE project = $1 AND environment = $2 AND id = $3 AND owner = $4 AND facts IS NOT NULL
+  AND (keep_until IS NULL OR file_id IS NULL AND keep_until > now() AND NOT is_doomed)
+"""
+_FINISHED = f"""
+SELECT {COLUMNS}
+FROM dominus.files
+WHERE project = $1 AND environment = $2 AND sha256 = $5 AND size = $6 AND (id, content_id) IN (
+  SELECT file_id, id
+  FROM dominus.file_contents
+  WHERE project = $1 AND environment = $2 AND id = $3 AND owner = $4 AND facts IS NOT NULL AND keep_until IS NULL
+)
 """
 # The share lock keeps a part from coming after the end of its upload has looked at the parts.
 _PUT = f"""
@@ -130,9 +148,9 @@ def _started(row: Any) -> contract.UploadStarted:
     }
 
 
-async def _found(ctx: Context, upload_id: str) -> Any:
+async def _found(ctx: Context, upload_id: str, query: str = _FIND) -> Any:
     system, owner = ctx.resources.postgres.system, ctx.principal.subject
-    rows = await fetched(system, _FIND, *place_of(ctx), upload_id, owner)
+    rows = await fetched(system, query, *place_of(ctx), upload_id, owner)
     if not rows:
         raise _missing(upload_id)
     return rows[0]
@@ -201,7 +219,7 @@ async def _bytes_of(ctx: Context, request: contract.PutPart, part_bytes: int) ->
 
 async def listed(ctx: Context, request: contract.UploadRef) -> contract.UploadParts:
     """Say what has arrived."""
-    upload = await _found(ctx, request.upload_id)
+    upload = await _found(ctx, request.upload_id, _FIND_OR_FINISHED)
     parts = await parts_of(ctx.resources.postgres.system, place_of(ctx), upload["upload_id"])
     stored: list[contract.PartStored] = [
         {"number": part.number, "size": part.size, "sha256": part.sha256} for part in parts
@@ -216,6 +234,10 @@ async def finish(ctx: Context, request: contract.FinishUpload) -> RawJson:
 
 async def _finish(ctx: Context, request: contract.FinishUpload) -> RawJson:
     objects, system = objects_of(ctx.resources), ctx.resources.postgres.system
+    who = (*place_of(ctx), request.upload_id, ctx.principal.subject)
+    done = await fetched(system, _FINISHED, *who, request.sha256, request.size)
+    if done:
+        return RawJson.of(to_json(file_of(done[0])))
     upload = await _found(ctx, request.upload_id)
     parts = await parts_of(system, place_of(ctx), upload["upload_id"])
     content = Content(upload["upload_id"], upload["part_bytes"], parts)
