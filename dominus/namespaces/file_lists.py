@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
 
 from dominus.contract import files as contract
 from dominus.contract.request import Empty
@@ -152,9 +153,7 @@ class FileLists(Namespace):
             await dominus.files.update_meta(file["id"], tags={"lang": "en"}, description="A letter.")
             ```
         """
-        request = contract.UpdateRequest(
-            id=file_id, tags=None if tags is None else dict(tags), description=description
-        )
+        request = contract.UpdateRequest(id=file_id, tags=cast("Any", tags), description=description)
         return await self._call(contract.UPDATE, request, timeout=timeout)
 
     async def browse(

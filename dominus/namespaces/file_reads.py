@@ -254,23 +254,14 @@ class FileReads(Namespace):
         """
         async with self.open(file_id, category, path, actor, timeout=timeout) as reader:
             target = Path(to)
-            if await asyncio.to_thread(target.is_dir):
-                target /= reader.file["filename"]
-            draft = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
             try:
-                file = await asyncio.to_thread(draft.open, "xb")
-                try:
-                    async for piece in reader.checked(progress):
-                        await asyncio.to_thread(file.write, piece)
-                finally:
-                    await asyncio.to_thread(file.close)
-                await asyncio.to_thread(draft.replace, target)
+                if await asyncio.to_thread(target.is_dir):
+                    target /= reader.file["filename"]
+                await _write(target, reader.checked(progress))
             except DominusError:
                 raise
             except OSError as error:
                 raise ValidationError(f"to: {target} cannot be written: {error.strerror}") from error
-            finally:
-                await asyncio.to_thread(draft.unlink, missing_ok=True)
             return reader.file
 
     async def get(
@@ -300,6 +291,21 @@ class FileReads(Namespace):
         """
         request = contract.FileRef(id=file_id, category=category, logical_path=path)
         return await self._call(contract.GET, request, timeout=timeout)
+
+
+async def _write(target: Path, pieces: AsyncIterator[bytes]) -> None:
+    # The name of the target may be as long as a name can be.
+    draft = target.with_name(f".{os.urandom(8).hex()}.part")
+    file = await asyncio.to_thread(draft.open, "xb")
+    try:
+        try:
+            async for piece in pieces:
+                await asyncio.to_thread(file.write, piece)
+        finally:
+            await asyncio.to_thread(file.close)
+        await asyncio.to_thread(draft.replace, target)
+    finally:
+        await asyncio.to_thread(draft.unlink, missing_ok=True)
 
 
 def _bytes_of(data: str | bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -60,12 +61,17 @@ class Source:
                 yield part
 
     async def measure(self) -> None:
-        """Learn the size of a file that is named; others tell theirs at their end."""
+        """Learn the size of a file that is named, and that it can be read; others tell theirs at their end."""
         if isinstance(self.data, os.PathLike):
             try:
-                self.size = (await asyncio.to_thread(os.stat, self.data)).st_size
+                found = await asyncio.to_thread(os.stat, self.data)
             except OSError as error:
                 raise _unreadable(self.data, error) from error
+            # A pipe must not be opened twice, and has no size.
+            if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+                file = await _opened(self.data)
+                await asyncio.to_thread(file.close)
+                self.size = found.st_size
 
 
 async def _opened(path: os.PathLike[str]) -> IO[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
+from typing import Any, cast
 
 from dominus.contract import files as contract
 from dominus.namespaces.base import Namespace
@@ -53,7 +54,7 @@ class UploadSteps(Namespace):
             content_type=content_type,
             category=category,
             logical_path=path,
-            tags=None if tags is None else dict(tags),
+            tags=cast("Any", tags),
             is_compliance=compliance,
             owner_user_id=actor if compliance else None,
             retention_days=retention_days,

@@ -82,7 +82,7 @@ class Files(FileReads, FileLists, UploadSteps):
             "category": category,
             "logical_path": path or name,
             "content_type": content_type,
-            "tags": None if tags is None else dict(tags),
+            "tags": tags,
             "is_compliance": compliance,
             "retention_days": retention_days,
             "owner_user_id": actor if compliance else None,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import json
 import os
 import stat
 import time
@@ -120,6 +122,66 @@ async def test_an_interrupted_upload_goes_on_with_what_is_missing(client: Dominu
     assert made["sha256"] == hashlib.sha256(data).hexdigest()
     assert len(before) <= 1
     assert before <= {path for path in objects(server) if upload_id in str(path)}
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "what"),
+    [
+        (Path("/nonexistent"), {}, "cannot be read: No such file"),
+        (Path("/tmp"), {}, "cannot be read: Is a directory"),
+        ("text", {}, "a path"),
+        (b"x", {"tags": ["a"]}, "tags"),
+        (b"x" * 2 * MIB, {"tags": ["a"]}, "tags"),
+        (b"x", {"content_type": "text/html\r\nx: y"}, "content_type"),
+    ],
+)
+async def test_what_cannot_be_uploaded_is_refused_and_begins_nothing(
+    data: Any, options: dict[str, Any], what: str, client: Dominus, server: Server
+) -> None:
+    async def contents() -> int:
+        return await server.resources.postgres.system.fetchval("SELECT count(*) FROM dominus.file_contents")
+
+    before = await contents()
+    with pytest.raises(ValidationError, match=what):
+        await client.files.upload(data, "wrong.bin", **options)
+    assert await contents() == before
+
+
+def cursor(*values: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).rstrip(b"=").decode()
+
+
+async def test_a_cursor_or_text_that_no_database_takes_is_refused_by_its_name(
+    client: Dominus, server: Server
+) -> None:
+    for kind in (10**30, 2**40, -1, True, 1.5, None):
+        reply = await server("POST", "/api/archivist/browse", {"cursor": cursor(kind, "a", "b")})
+        assert (reply.status, reply.code) == (400, "invalid_cursor")
+    for said in ("[]", '["a\\u0000", "b"]', '["\\ud800", "b"]', "x"):
+        wrong = base64.urlsafe_b64encode(said.encode()).decode()
+        assert (await server("POST", "/api/archivist/list", {"cursor": wrong})).code == "invalid_cursor"
+    made = await client.files.upload(b"x", "described.txt")
+    with pytest.raises(ValidationError, match="description"):
+        await client.files.update_meta(made["id"], description="a\0b")
+    reply = await server("POST", "/api/archivist/update", {"id": made["id"], "description": "a\0b"})
+    assert (reply.status, reply.code) == (400, "validation")
+    changed = await client.files.update_meta(made["id"], description="two\nlines")
+    assert changed["description"] == "two\nlines"
+
+
+async def test_a_file_of_the_longest_name_is_saved_and_one_that_is_too_long_here_is_refused(
+    client: Dominus, tmp_path: Path
+) -> None:
+    long, too_long = "n" * 251 + ".txt", "é" * 200
+    for name in (long, too_long):
+        await client.files.upload(b"x", name, path=name)
+    await client.files.save(tmp_path, path=long)
+    assert (tmp_path / long).read_bytes() == b"x"
+    with pytest.raises(ValidationError, match="cannot be written: File name too long"):
+        await client.files.save(tmp_path, path=too_long)
+    with pytest.raises(ValidationError, match="cannot be written"):
+        await client.files.save(tmp_path / "none" / "x", path=long)
+    assert [path.name for path in tmp_path.iterdir()] == [long]
 
 
 async def test_an_error_of_the_source_itself_says_how_the_upload_goes_on(client: Dominus) -> None:

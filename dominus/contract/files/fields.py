@@ -18,6 +18,7 @@ __all__ = [
     "Category",
     "Content",
     "ContentType",
+    "Description",
     "FileId",
     "FilePath",
     "FolderPath",
@@ -75,6 +76,12 @@ def _category(value: str) -> str:
     return _segments(value)
 
 
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain NUL characters")
+    return value
+
+
 def _content_type(value: str) -> str:
     if not _CONTENT_TYPE.fullmatch(value):
         raise ValueError("must be a media type such as `application/pdf`")
@@ -105,6 +112,7 @@ Category = Annotated[
 ]
 ContentType = Annotated[str, AfterValidator(_content_type)]
 FileId = Annotated[str, StringConstraints(to_lower=True, pattern=_ID)]
+Description = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_text)]
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(known_text)]
 Sha256 = Annotated[str, StringConstraints(to_lower=True, pattern="^[0-9a-fA-F]{64}$")]
 Tags = Annotated[

@@ -11,6 +11,7 @@ from dominus.contract.files.fields import (
     Category,
     Content,
     ContentType,
+    Description,
     FileId,
     FilePath,
     FolderPath,
@@ -180,7 +181,7 @@ class UpdateRequest(Request):
 
     id: Annotated[FileId, Field(title="file_id")]
     tags: Omit[Tags]
-    description: Omit[Annotated[str, StringConstraints(max_length=2000)]]
+    description: Omit[Description]
 
 
 class ViewsRequest(Request):

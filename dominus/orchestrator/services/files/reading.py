@@ -248,6 +248,10 @@ def position(cursor: str | None, kinds: tuple[type, ...]) -> list[Any] | None:
     except (binascii.Error, ValueError):
         said = None
     values = cast("list[Any]", said) if isinstance(said, list) else []
-    if tuple(map(type, values)) != kinds or any(isinstance(one, str) and "\0" in one for one in values):
+    if tuple(map(type, values)) != kinds or not all(map(_is_storable, values)):
         raise ValidationError("the cursor is not one that a page gave", code="invalid_cursor")
     return values
+
+
+def _is_storable(value: object) -> bool:
+    return "\0" not in value if isinstance(value, str) else isinstance(value, int) and 0 <= value < 2**31
