@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from server_support import Server, make_server, process_resources, server
@@ -306,6 +307,61 @@ async def test_a_retained_file_stays_as_it_is_whoever_asks(client: Dominus, serv
     assert (moved["path"], moved["retained_until"]) == ("closed/law.txt", law["retained_until"])
     await end_retention(server)
     assert await client.files.delete(law["id"])
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM dominus.files",
+        "TRUNCATE dominus.files",
+        "UPDATE dominus.files SET retained_until = NULL WHERE id = $1",
+        "UPDATE dominus.files SET retained_until = retained_until - interval '1 s' WHERE id = $1",
+        "UPDATE dominus.files SET content_id = gen_random_uuid() WHERE id = $1",
+        "UPDATE dominus.files SET sha256 = 'x' WHERE id = $1",
+        "UPDATE dominus.files SET is_compliance = false WHERE id = $1",
+        "UPDATE dominus.files SET project = 'other' WHERE id = $1",
+        "UPDATE dominus.files SET category = 'other' WHERE id = $1",
+    ],
+)
+async def test_a_statement_that_forgot_retention_is_refused_by_the_table(
+    statement: str, client: Dominus, server: Server
+) -> None:
+    law = await client.files.upload(b"law", "kept.txt", category="law2", compliance=True, actor="ada")
+    system = server.resources.postgres.system
+    try:
+        with pytest.raises(asyncpg.PostgresError) as caught:
+            await system.execute(statement, *([law["id"]] if "$1" in statement else []))
+        assert caught.value.sqlstate == "DF001"
+        assert await client.files.read(law["id"], actor="ada") == b"law"
+    finally:
+        await end_retention(server)
+        await client.files.delete(law["id"])
+
+
+async def test_a_retained_file_is_safe_from_what_happens_around_it(client: Dominus, server: Server) -> None:
+    law = await client.files.upload(b"law", "a/kept.txt", category="law3", compliance=True, actor="ada")
+    other = await client.files.upload(b"other", "other.txt", category="law3")
+    with pytest.raises(ConflictError) as taken:
+        await client.files.move(other["id"], new_path="a/kept.txt")
+    assert taken.value.code == "file_exists"
+    moved = await client.files.move(law["id"], new_path="b/kept.txt")
+    # The folder that it left may go, and the one that it is in may not.
+    assert not (await client.files.delete_folder("a", "law3", force=True))["deleted_count"]
+    beside = await client.files.upload(b"x", "b/free.txt", category="law3")
+    with pytest.raises(ConflictError):
+        await client.files.delete_folder("b", "law3", force=True)
+    assert (await client.files.get(beside["id"]))["path"] == "b/free.txt"
+    for again in ({}, {"compliance": True, "actor": "ada", "retention_days": 1}):
+        with pytest.raises(ConflictError):
+            await client.files.upload(b"new", "b/kept.txt", category="law3", **again)
+    found = await client.files.get(law["id"])
+    assert (found["retained_until"], found["sha256"]) == (moved["retained_until"], law["sha256"])
+    # What is collected is never what a file has.
+    await expire_garbage(server)
+    await collect(server.resources)
+    assert await client.files.read(law["id"], actor="ada") == b"law"
+    await end_retention(server)
+    assert (await client.files.delete_folder("b", "law3", force=True))["deleted_count"] == 2
 
 
 @pytest.mark.parametrize(

@@ -73,10 +73,19 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+  IF TG_OP = 'TRUNCATE' THEN
+    IF EXISTS (SELECT FROM dominus.files WHERE retained_until > now()) THEN
+      RAISE EXCEPTION 'some files are retained' USING ERRCODE = 'DF001';
+    END IF;
+    RETURN NULL;
+  END IF;
+  -- What may change: where it lies within its category, its tags and description, and a later end.
   IF OLD.retained_until > now() AND (
     TG_OP = 'DELETE'
-    OR NEW.content_id <> OLD.content_id
-    OR NEW.category <> OLD.category
+    OR (NEW.project, NEW.environment, NEW.id, NEW.category, NEW.content_id, NEW.version, NEW.size, NEW.sha256)
+      <> (OLD.project, OLD.environment, OLD.id, OLD.category, OLD.content_id, OLD.version, OLD.size, OLD.sha256)
+    OR NEW.is_compliance IS DISTINCT FROM OLD.is_compliance
+    OR NEW.owner_user_id IS DISTINCT FROM OLD.owner_user_id
     OR NEW.retained_until IS NULL
     OR NEW.retained_until < OLD.retained_until
   ) THEN
@@ -91,3 +100,6 @@ $$;
 
 CREATE TRIGGER keep_retained BEFORE UPDATE OR DELETE ON dominus.files
 FOR EACH ROW WHEN (OLD.retained_until IS NOT NULL) EXECUTE FUNCTION dominus.keep_retained_file();
+
+CREATE TRIGGER keep_retained_all BEFORE TRUNCATE ON dominus.files
+FOR EACH STATEMENT EXECUTE FUNCTION dominus.keep_retained_file();
