@@ -1,4 +1,4 @@
-"""Files: parts, replacement, retention, links, paths, and what is collected."""
+"""Files: parts, replacement, paths, and what is collected."""
 
 from __future__ import annotations
 
@@ -8,66 +8,23 @@ import hashlib
 import json
 import os
 import stat
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
-import pytest_asyncio
+from files_support import chunks, client, expire_garbage, objects, store_of
 from server_support import Server, make_server, process_resources, server
 
 from dominus import ConflictError, Dominus, NotFoundError, ServiceError, ValidationError
 from dominus.contract import files as contract
 from dominus.errors import RateLimitError
-from dominus.orchestrator.engines.objects.store import objects_at
 from dominus.orchestrator.services.files import collect
-from dominus.orchestrator.serving.in_process import EmbeddedTransport
 
-__all__ = ["make_server", "process_resources", "server"]
+__all__ = ["client", "make_server", "process_resources", "server"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MIB = 1024 * 1024
 BYTES = "application/octet-stream"
-
-
-class Borrowed(EmbeddedTransport):
-    async def aclose(self) -> None:
-        """The app goes on."""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(server: Server) -> AsyncIterator[Dominus]:
-    async with Dominus(url="http://dominus.test", token=server.psk, transport=Borrowed(server.app)) as made:
-        yield made
-
-
-def store_of(server: Server) -> Path:
-    return server.resources.settings.home / "files"
-
-
-async def end_retention(server: Server) -> None:
-    async with server.resources.postgres.system.acquire() as connection, connection.transaction():
-        await connection.execute("ALTER TABLE dominus.files DISABLE TRIGGER keep_retained")
-        await connection.execute(
-            "UPDATE dominus.files SET retained_until = now() WHERE retained_until IS NOT NULL"
-        )
-        await connection.execute("ALTER TABLE dominus.files ENABLE TRIGGER keep_retained")
-
-
-async def expire_garbage(server: Server) -> None:
-    await server.resources.postgres.system.execute(
-        "UPDATE dominus.file_contents SET keep_until = now() - interval '1 s' WHERE keep_until IS NOT NULL"
-    )
-
-
-def objects(server: Server) -> list[Path]:
-    return [path for path in store_of(server).rglob("*") if path.is_file()]
-
-
-async def chunks(data: bytes, size: int = 700_001) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), size):
-        yield data[start : start + size]
 
 
 @pytest.mark.parametrize("form", ["bytes", "path", "file", "iterator"])
@@ -280,90 +237,6 @@ async def test_files_and_folders_of_the_store_are_for_their_user_alone(
         assert "secret-name" not in str(path)
 
 
-async def test_a_retained_file_stays_as_it_is_whoever_asks(client: Dominus, server: Server) -> None:
-    with pytest.raises(ValidationError, match="owner"):
-        await client.files.upload(b"x", "law.txt", compliance=True)
-    kept: dict[str, Any] = {"category": "law", "path": "cases/law.txt"}
-    law = await client.files.upload(b"law", "law.txt", compliance=True, actor="ada", **kept)
-    attempts = [
-        client.files.delete(law["id"]),
-        client.files.upload(b"other", "law.txt", **kept),
-        client.files.upload(chunks(b"other"), "law.txt", **kept),
-        client.files.move(law["id"], new_category="other"),
-        client.files.delete_folder("cases", "law", force=True),
-    ]
-    for attempt in attempts:
-        with pytest.raises(ConflictError) as caught:
-            await attempt
-        assert caught.value.code == "file_retained"
-    found = await client.files.factory_reset(confirm=True, preserve_compliance=False)
-    assert (found["retained_count"], found["by_category"]["law"]["retained_count"]) == (1, 1)
-    for read in (client.files.fetch, client.files.read, client.files.download):
-        with pytest.raises(ValidationError) as nobody:
-            await read(law["id"])
-        assert nobody.value.code == "actor_required"
-    assert await client.files.read(law["id"], actor="bert") == b"law"
-    moved = await client.files.move(law["id"], new_path="closed/law.txt")
-    assert (moved["path"], moved["retained_until"]) == ("closed/law.txt", law["retained_until"])
-    await end_retention(server)
-    assert await client.files.delete(law["id"])
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DELETE FROM dominus.files",
-        "TRUNCATE dominus.files",
-        "UPDATE dominus.files SET retained_until = NULL WHERE id = $1",
-        "UPDATE dominus.files SET retained_until = retained_until - interval '1 s' WHERE id = $1",
-        "UPDATE dominus.files SET content_id = gen_random_uuid() WHERE id = $1",
-        "UPDATE dominus.files SET sha256 = 'x' WHERE id = $1",
-        "UPDATE dominus.files SET is_compliance = false WHERE id = $1",
-        "UPDATE dominus.files SET project = 'other' WHERE id = $1",
-        "UPDATE dominus.files SET category = 'other' WHERE id = $1",
-    ],
-)
-async def test_a_statement_that_forgot_retention_is_refused_by_the_table(
-    statement: str, client: Dominus, server: Server
-) -> None:
-    law = await client.files.upload(b"law", "kept.txt", category="law2", compliance=True, actor="ada")
-    system = server.resources.postgres.system
-    try:
-        with pytest.raises(asyncpg.PostgresError) as caught:
-            await system.execute(statement, *([law["id"]] if "$1" in statement else []))
-        assert caught.value.sqlstate == "DF001"
-        assert await client.files.read(law["id"], actor="ada") == b"law"
-    finally:
-        await end_retention(server)
-        await client.files.delete(law["id"])
-
-
-async def test_a_retained_file_is_safe_from_what_happens_around_it(client: Dominus, server: Server) -> None:
-    law = await client.files.upload(b"law", "a/kept.txt", category="law3", compliance=True, actor="ada")
-    other = await client.files.upload(b"other", "other.txt", category="law3")
-    with pytest.raises(ConflictError) as taken:
-        await client.files.move(other["id"], new_path="a/kept.txt")
-    assert taken.value.code == "file_exists"
-    moved = await client.files.move(law["id"], new_path="b/kept.txt")
-    # The folder that it left may go, and the one that it is in may not.
-    assert not (await client.files.delete_folder("a", "law3", force=True))["deleted_count"]
-    beside = await client.files.upload(b"x", "b/free.txt", category="law3")
-    with pytest.raises(ConflictError):
-        await client.files.delete_folder("b", "law3", force=True)
-    assert (await client.files.get(beside["id"]))["path"] == "b/free.txt"
-    for again in ({}, {"compliance": True, "actor": "ada", "retention_days": 1}):
-        with pytest.raises(ConflictError):
-            await client.files.upload(b"new", "b/kept.txt", category="law3", **again)
-    found = await client.files.get(law["id"])
-    assert (found["retained_until"], found["sha256"]) == (moved["retained_until"], law["sha256"])
-    # What is collected is never what a file has.
-    await expire_garbage(server)
-    await collect(server.resources)
-    assert await client.files.read(law["id"], actor="ada") == b"law"
-    await end_retention(server)
-    assert (await client.files.delete_folder("b", "law3", force=True))["deleted_count"] == 2
-
-
 @pytest.mark.parametrize(
     "path",
     [
@@ -391,91 +264,6 @@ async def test_a_wrong_path_is_refused_by_both_halves(path: str, client: Dominus
     body = {"filename": "x", "file_content": "eA==", "logical_path": path}
     reply = await server("POST", "/api/archivist/upload", body)
     assert (reply.status, reply.code in {"validation", "bad_body"}) == (400, True)
-
-
-async def link_of(server: Server, client: Dominus, seconds: int = 60, **file: Any) -> str:
-    found = await client.files.download(expires_seconds=seconds, **file)
-    return found["download_url"].removeprefix("http://dominus.test")
-
-
-async def test_a_link_gives_the_bytes_and_ranges_without_a_token(client: Dominus, server: Server) -> None:
-    data = os.urandom(9 * MIB)
-    made = await client.files.upload(data, "wörd.html")
-    path = await link_of(server, client, file_id=made["id"])
-    whole = await server("GET", path, token=None)
-    assert (whole.status, whole.body == data) == (200, True)
-    assert whole.headers["content-type"] == "text/html"
-    assert whole.headers["content-disposition"] == "attachment; filename*=UTF-8''w%C3%B6rd.html"
-    assert whole.headers["x-content-type-options"] == "nosniff"
-    for asked, start, end in (("8388600-8388620", 8388600, 8388621), ("-5", len(data) - 5, len(data))):
-        part = await server("GET", path, token=None, headers={"range": f"bytes={asked}"})
-        assert (part.status, part.body) == (206, data[start:end])
-        assert part.headers["content-range"] == f"bytes {start}-{end - 1}/{len(data)}"
-    beyond = await server("GET", path, token=None, headers={"range": f"bytes={len(data)}-"})
-    assert beyond.status == 416
-    assert (
-        await server("GET", path, token=None, headers={"if-none-match": whole.headers["etag"]})
-    ).status == 304
-    head = await server("HEAD", path, token=None)
-    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(data)))
-
-
-async def test_a_link_that_was_changed_has_expired_or_lost_its_file_opens_nothing(
-    client: Dominus, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = await client.files.upload(b"x", "x.txt")
-    path = await link_of(server, client, file_id=made["id"])
-    _, _, ticket, name = path.split("/")
-    payload, seal = ticket.split(".")
-    for wrong in (
-        f"{payload}.{'0' * 64}",
-        f"{payload[:-2]}AA.{seal}",
-        payload,
-        f"{payload}.",
-        f".{seal}",
-        "ü.ü",
-    ):
-        assert (
-            await server("GET", f"/files/{wrong}/{name}".encode().decode("latin-1"), token=None)
-        ).status == 403
-    later = time.time() + 61
-    monkeypatch.setattr("time.time", lambda: later)
-    expired = await server("GET", path, token=None)
-    assert (expired.status, expired.document["code"]) == (403, "link_expired")
-    monkeypatch.undo()
-    await client.files.delete(made["id"])
-    assert (await server("GET", path, token=None)).status == 404
-
-
-async def test_a_link_made_before_the_file_became_one_for_compliance_opens_it_no_more(
-    client: Dominus, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "dominus.access.files")
-    made = await client.files.upload(b"draft", "deed.txt")
-    early = await link_of(server, client, file_id=made["id"])
-    deed = await client.files.upload(b"deed", "deed.txt", compliance=True, actor="ada")
-    assert deed["id"] == made["id"]
-    refused = await server("GET", early, token=None)
-    assert (refused.status, refused.document["code"]) == (403, "link_invalid")
-    late = await link_of(server, client, file_id=made["id"], actor="bert")
-    caplog.clear()
-    assert (await server("GET", late, token=None)).body == b"deed"
-    assert [made["id"] in line and "link_of_request_id" in line for line in caplog.messages] == [True]
-    assert "bert" not in late
-    await end_retention(server)
-    assert await client.files.delete(made["id"])
-
-
-async def test_a_link_to_a_store_that_does_not_answer_is_a_503(client: Dominus, server: Server) -> None:
-    made = await client.files.upload(b"x" * MIB, "away.bin")
-    path = await link_of(server, client, file_id=made["id"])
-    kept = server.resources.objects
-    server.resources.objects = objects_at("s3://bucket?region=us-east-1&endpoint=http://127.0.0.1:9")
-    try:
-        away = await server("GET", path, token=None)
-    finally:
-        server.resources.objects = kept
-    assert (away.status, away.document["code"]) == (503, "files_unavailable")
 
 
 async def test_projects_see_nothing_of_each_other(client: Dominus, server: Server) -> None:

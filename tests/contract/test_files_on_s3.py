@@ -10,6 +10,7 @@ from typing import Any
 import obstore
 import pytest
 import pytest_asyncio
+from files_support import Borrowed
 from obstore.store import S3Store
 from pydantic import SecretStr
 from s3_support import s3_url
@@ -18,16 +19,10 @@ from server_support import Server, make_server, process_resources
 from dominus import Dominus, DominusError, ServiceError
 from dominus.orchestrator.engines.objects.store import objects_at
 from dominus.orchestrator.services.files import collect
-from dominus.orchestrator.serving.in_process import EmbeddedTransport
 
 __all__ = ["make_server", "process_resources", "s3_url"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MIB = 1024 * 1024
-
-
-class Borrowed(EmbeddedTransport):
-    async def aclose(self) -> None:
-        """The app goes on."""
 
 
 @pytest_asyncio.fixture(loop_scope="module")
