@@ -57,14 +57,14 @@ async def test_a_file_goes_up_in_parts_is_resumed_read_linked_and_deleted(
     upload_id: str = caught.value.details["upload_id"]
     arrived = {part["number"] for part in (await client.files.list_parts(upload_id))["parts"]}
     assert arrived
-    before = set(names_in(s3_url))
+    before = {name for name in names_in(s3_url) if upload_id in name}
     made = await client.files.upload(data, "film.bin", resume=upload_id)
     assert (made["size"], made["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
-    names = names_in(s3_url)
+    names = [name for name in names_in(s3_url) if upload_id in name]
     # One object a part, below the prefix, and under no name of the user's.
     assert len(names) == 4
     assert before <= set(names)
-    assert all(name.startswith("prefix/") and upload_id in name and "film" not in name for name in names)
+    assert all(name.startswith("prefix/") and "film" not in name for name in names)
 
     assert b"".join([piece async for piece in client.files.stream(made["id"])]) == data
     assert await client.files.read(made["id"], 8 * MIB - 5, 10) == data[8 * MIB - 5 : 8 * MIB + 5]
@@ -83,7 +83,7 @@ async def test_a_file_goes_up_in_parts_is_resumed_read_linked_and_deleted(
         "UPDATE dominus.file_contents SET keep_until = now() - interval '1 s' WHERE keep_until IS NOT NULL"
     )
     assert await collect(server.resources) >= 2
-    assert names_in(s3_url) == []
+    assert not [name for name in names_in(s3_url) if upload_id in name]
 
 
 async def test_an_upload_waits_out_a_store_that_is_away(client: Dominus, server: Server) -> None:
