@@ -65,7 +65,8 @@ class Files(FileReads, FileLists, UploadSteps):
         Raises:
             ValidationError: a path or value is wrong, or the bytes changed while they were read.
             ConflictError: the file at this path is retained (code `file_retained`).
-            RateLimitError: 64 uploads of this caller are in progress (code `too_many_uploads`).
+            RateLimitError: 64 uploads that this caller began within the last hour are in progress (code
+                `too_many_uploads`).
 
         Example:
             ```python

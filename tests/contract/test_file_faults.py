@@ -74,7 +74,7 @@ async def test_a_full_disk_is_told_and_the_upload_goes_on_when_there_is_space(
 async def test_more_parts_at_once_than_a_caller_may_send_are_refused_as_its_own_doing(
     make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resources, "BULK_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(resources, "FILES_WAIT_SECONDS", 0.3)
     server = await make_server()
     upload_id = await start(server, "crowd")
     sent, release = 0, asyncio.Event()
@@ -103,7 +103,7 @@ async def test_more_parts_at_once_than_a_caller_may_send_are_refused_as_its_own_
 async def test_a_part_that_waits_for_a_place_holds_up_none_that_has_one(
     make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resources, "BULK_WAIT_SECONDS", 2.0)
+    monkeypatch.setattr(resources, "FILES_WAIT_SECONDS", 2.0)
     server = await make_server()
     upload_id = await start(server, "backwards")
     parts = [bytes([number]) * 100 for number in range(40)]

@@ -30,6 +30,8 @@ DATA_WAIT_SECONDS = 10.0
 BULK_WAIT_SECONDS = 30.0
 """Loads take their time; the next one waits for longer than a statement would."""
 
+FILES_WAIT_SECONDS = 10.0
+"""Shorter than the deadlines of callers, who would not hear why otherwise."""
 PARTS_AT_ONCE = 8
 """Parts of files in the memory of one worker, of 8 MiB each."""
 
@@ -71,7 +73,7 @@ class Resources:
         self.catalog = Catalog(self.postgres)
         self.files_share = FairShare(
             PARTS_AT_ONCE,
-            wait_seconds=BULK_WAIT_SECONDS,
+            wait_seconds=FILES_WAIT_SECONDS,
             what="places for parts of files",
             code="files_busy",
             own_code="too_many_parts",

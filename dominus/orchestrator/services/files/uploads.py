@@ -36,6 +36,8 @@ __all__ = ["abort", "finish", "listed", "put_part", "start"]
 
 MAX_UPLOADS = 64
 """In progress at a time, of one principal."""
+COUNTED_SECONDS = 3600
+"""One that was begun earlier no longer counts: what a program left behind must not keep it out for a day."""
 UPLOAD_SECONDS = 86_400
 """So long an upload may take."""
 
@@ -44,7 +46,7 @@ _COUNT = """
 SELECT count(*)
 FROM dominus.file_contents
 WHERE project = $1 AND environment = $2 AND owner = $3 AND facts IS NOT NULL AND file_id IS NULL
-  AND keep_until > now()
+  AND keep_until > now() AND created_at > now() - make_interval(secs => $4)
 """
 _START = """
 INSERT INTO dominus.file_contents (project, environment, owner, facts, part_bytes, keep_until)
@@ -120,12 +122,12 @@ async def start(ctx: Context, request: contract.StartUpload) -> RawJson:
     async def change(connection: Connection) -> contract.UploadStarted:
         # Of two that begin at once, the second counts the first.
         await connection.execute(_LOCK, "/".join((*place, owner)))
-        if await connection.fetchval(_COUNT, *place, owner) >= MAX_UPLOADS:
+        if await connection.fetchval(_COUNT, *place, owner, float(COUNTED_SECONDS)) >= MAX_UPLOADS:
             raise RateLimitError(
-                f"{MAX_UPLOADS} uploads are in progress, the most that one caller may have",
+                f"{MAX_UPLOADS} uploads of the last hour are in progress, the most that one caller may have",
                 code="too_many_uploads",
                 status_code=429,
-                hint="finish or abort some; they are forgotten after a day",
+                hint="finish or abort some; after an hour they no longer count",
             )
         path = request.logical_path or request.filename
         retained = await connection.fetchval(_RETAINED, *place, request.category, path)
