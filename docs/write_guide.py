@@ -36,6 +36,7 @@ from dominus.namespaces.health import Health
 from dominus.namespaces.lease import Lease
 from dominus.namespaces.link import ReplaceableLinks
 from dominus.namespaces.logs import Logs
+from dominus.namespaces.open import Open
 from dominus.namespaces.redis import Redis
 from dominus.namespaces.secrets import Secrets
 from dominus.namespaces.secure import Secure
@@ -53,6 +54,7 @@ NAMESPACES: dict[str, type] = {
     "secrets": Secrets,
     "db": Db,
     "ddl": Ddl,
+    "open": Open,
     "secure": Secure,
     "redis": Redis,
     "files": Files,
