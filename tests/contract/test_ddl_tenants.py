@@ -7,7 +7,7 @@ import base64
 from typing import Any
 
 import pytest
-from pg_support import Caller, call, data_of, pg_dsn, postgres
+from pg_support import Caller, call, clean_ddl, data_of, pg_dsn, postgres
 
 from dominus.contract import ddl as contract
 from dominus.contract.db import InsertRequest, QueryRequest
@@ -15,21 +15,10 @@ from dominus.errors import ConflictError, NotFoundError, ValidationError
 from dominus.orchestrator.services import db, ddl
 from dominus.orchestrator.services.ddl import categories, migrations, provisioning, tables
 
-__all__ = ["call", "pg_dsn", "postgres"]
+__all__ = ["call", "clean_ddl", "pg_dsn", "postgres"]
+pytestmark = pytest.mark.usefixtures("clean_ddl")
 ID: Any = {"name": "id", "type": "bigint", "primary_key": True}
 NAME: Any = {"name": "name", "type": "text", "default": "'x'"}
-
-
-@pytest.fixture(autouse=True)
-async def clean(call: Caller) -> None:
-    """No schema, migration, tenant or category of the test before."""
-    system = call.postgres.system
-    for row in await system.fetch("SELECT nspname FROM pg_namespace WHERE nspname ~ '^tenant_'"):
-        await system.execute(f'DROP SCHEMA "{row["nspname"]}" CASCADE')
-    await system.execute(
-        "TRUNCATE dominus.ddl_schemas, dominus.ddl_migrations, dominus.ddl_tickets, dominus.tenants,"
-        " dominus.tenant_categories CASCADE"
-    )
 
 
 async def category(call: Caller, slug: str = "schools") -> str:
@@ -289,3 +278,27 @@ async def test_raw_sql_is_of_kinds_that_change_a_schema_and_cannot_leave_its_tra
     with pytest.raises(ConflictError) as caught:
         await migrations.rollback_migration(call(), contract.RollbackMigration(version=version))
     assert caught.value.code == "irreversible_migration"
+
+
+async def test_a_schema_that_could_not_be_made_leaves_nothing_in_the_way(call: Caller):
+    from dominus.contract.guardian.entities import TENANTS
+    from dominus.errors import DominusError
+    from dominus.orchestrator.services.guardian.tenancy import Tenants
+
+    await category(call)
+    await add_table(call)
+    # A migration that fails in every schema, as one does that needs what is no longer there.
+    await call.postgres.system.execute(
+        "UPDATE dominus.ddl_migrations SET up = ARRAY['CREATE TABLE nowhere.t ()']"
+    )
+    with pytest.raises(DominusError):
+        await tenants(call, "hill")
+    assert (
+        await call.postgres.system.fetchval("SELECT count(*) FROM pg_namespace WHERE nspname = 'tenant_hill'")
+        == 0
+    )
+    tenant_id = await call.postgres.system.fetchval(
+        "SELECT id::text FROM dominus.tenants WHERE slug = 'hill'"
+    )
+    await Tenants().delete(call(), TENANTS.delete.request(tenant_id=tenant_id))
+    assert await call.postgres.system.fetchval("SELECT count(*) FROM dominus.ddl_schemas") == 0

@@ -11,7 +11,7 @@ from dominus.errors import ConflictError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import exactly_once
-from dominus.orchestrator.services.ddl.change import SEE_OURS, Changing, Step, changing, no_schema
+from dominus.orchestrator.services.ddl.change import SEE_OURS, Changing, Step, changing
 from dominus.orchestrator.services.ddl.records import (
     fetched,
     find_category,
@@ -32,11 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["current_of", "require_schema"]
 
-_IS_OTHERS = """
-SELECT
-FROM dominus.ddl_schemas d
-WHERE d.name = $3 AND (d.project, d.environment) <> ($1, $2)
-"""
 _HISTORY = """
 SELECT m.version, m.name, m.operation, s.is_up, s.author, s.settled_at
 FROM dominus.ddl_steps s
@@ -49,9 +44,7 @@ ORDER BY s.settled
 async def require_schema(ctx: Context, schema: str) -> None:
     """Raise NotFoundError when there is no such schema, or it is another project's tenant's."""
     catalog = await ctx.resources.catalog.listening()
-    await catalog.require_schema(schema)
-    if await fetched(ctx, _IS_OTHERS, schema):
-        raise no_schema(schema)
+    await catalog.require_schema(schema, place=ctx.principal.place)
 
 
 def _last(migrations: Sequence[Record]) -> Record | None:

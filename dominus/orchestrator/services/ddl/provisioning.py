@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from dominus.contract import ddl as contract
-from dominus.errors import ConflictError, DominusError, NotFoundError
+from dominus.errors import AuthorizationError, ConflictError, DominusError, NotFoundError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import exactly_once, written
@@ -45,6 +45,11 @@ ON CONFLICT (name) DO UPDATE SET project = $1, environment = $2, tenant_id = $4
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = d.name)
 RETURNING name
 """
+_IS_OURS = """
+SELECT EXISTS (
+  SELECT FROM dominus.ddl_schemas d WHERE (d.project, d.environment) = ($1, $2) AND d.name = $3
+)
+"""
 _TENANTS = """
 SELECT t.slug, d.name AS schema, d.provisioned_at, d.failure, c.slug AS category_slug
 FROM dominus.tenants t
@@ -76,6 +81,7 @@ WHERE d.project = $1 AND d.environment = $2 AND d.name = $3 AND d.provisioned_at
   AND ($4::uuid IS NULL OR t.category_id = $4)
 FOR UPDATE OF d
 """
+_SECURE = "SELECT table_name FROM dominus.secure_tables WHERE schema_name = $1 ORDER BY table_name LIMIT 1"
 _CLEAR = """
 WITH steps AS (
   DELETE FROM dominus.ddl_steps WHERE schema = $1 RETURNING migration_id
@@ -90,24 +96,35 @@ _NOTIFY = "SELECT pg_notify($1, $2)"
 
 async def _claim(ctx: Context, slug: str, category: Record | None) -> str:
     """Make the tenant's record, and the row of its schema, which is made next."""
-    schema, system = schema_of(slug), ctx.resources.postgres.system
-    wanted = category["id"] if category is not None else None
-    tenant = await system.fetchrow(_TENANT, *place_of(ctx), slug, wanted)
-    assert tenant is not None  # noqa: S101 - RETURNING
-    if wanted is not None and tenant["category_id"] != wanted:
-        raise ConflictError(
-            f"the tenant {slug!r} is of another category",
-            code="other_category",
-            details={"tenant_slug": slug},
-        )
-    if await system.fetchval(_CLAIM, *place_of(ctx), schema, tenant["id"]) is None:
-        raise ConflictError(
-            f"there is a schema {schema!r} already",
-            code="schema_exists",
-            details={"schema": schema},
-            hint="sync_tenants_to_latest brings it up to date; other projects and environments need their own database",
-        )
+    schema, wanted = schema_of(slug), category["id"] if category is not None else None
+    # Both or neither: a name that is taken leaves no tenant behind.
+    async with ctx.resources.postgres.system.acquire() as connection, connection.transaction():
+        tenant = await connection.fetchrow(_TENANT, *place_of(ctx), slug, wanted)
+        assert tenant is not None  # noqa: S101 - RETURNING
+        if wanted is not None and tenant["category_id"] != wanted:
+            raise ConflictError(
+                f"the tenant {slug!r} is of another category",
+                code="other_category",
+                details={"tenant_slug": slug},
+            )
+        if await connection.fetchval(_CLAIM, *place_of(ctx), schema, tenant["id"]) is None:
+            raise await _taken(ctx, connection, slug)
     return schema
+
+
+async def _taken(ctx: Context, connection: Connection, slug: str) -> ConflictError:
+    schema = schema_of(slug)
+    is_ours = await connection.fetchval(_IS_OURS, *place_of(ctx), schema)
+    return ConflictError(
+        f"the tenant {slug!r} has its schema {schema!r} already"
+        if is_ours
+        else f"the schema {schema!r} is there already, and not of this project and environment",
+        code="schema_exists",
+        details={"tenant_slug": slug, "schema": schema},
+        hint="sync_tenants_to_latest brings it up to date"
+        if is_ours
+        else "schemas are of the whole database: take another slug, or a database for each environment",
+    )
 
 
 async def _provision(ctx: Context, slug: str, category: Record | None) -> RawJson:
@@ -154,6 +171,14 @@ async def _locked(ctx: Context, connection: Connection, slug: str, category_id: 
             code="not_provisioned",
             details={"tenant_slug": slug},
             hint="provision_tenant makes it",
+        )
+    # A schema is dropped by its owner, whom a secure table would not stop.
+    if (secure := await connection.fetchval(_SECURE, schema)) is not None:
+        raise AuthorizationError(
+            f"the table {schema}.{secure} is secure",
+            code="insufficient_privilege",
+            details={"table": f"{schema}.{secure}"},
+            hint="delete its record first: dominus.auth.secure_tables.delete",
         )
     return schema
 

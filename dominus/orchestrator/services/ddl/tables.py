@@ -238,7 +238,7 @@ async def describe(ctx: Context, request: contract.Describe) -> contract.SchemaS
             ctx.resources.postgres.data.acquire() as connection,
             connection.transaction(readonly=True),
         ):
-            await catalog.require_schema(request.schema_, connection)
+            await catalog.require_schema(request.schema_, connection, place=ctx.principal.place)
             if request.table is not None:
                 await catalog.read(request.schema_, request.table, connection)
             await connection.execute(inside(request.schema_))
