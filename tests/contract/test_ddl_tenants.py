@@ -11,7 +11,7 @@ from pg_support import Caller, call, clean_ddl, data_of, pg_dsn, postgres
 
 from dominus.contract import ddl as contract
 from dominus.contract.db import InsertRequest, QueryRequest
-from dominus.errors import ConflictError, NotFoundError, ValidationError
+from dominus.errors import ConflictError, NotFoundError, ServiceError, ValidationError
 from dominus.orchestrator.services import db, ddl
 from dominus.orchestrator.services.ddl import categories, migrations, provisioning, tables
 
@@ -302,3 +302,56 @@ async def test_a_schema_that_could_not_be_made_leaves_nothing_in_the_way(call: C
     )
     await Tenants().delete(call(), TENANTS.delete.request(tenant_id=tenant_id))
     assert await call.postgres.system.fetchval("SELECT count(*) FROM dominus.ddl_schemas") == 0
+
+
+async def recorded(call: Caller) -> None:
+    """Record a table for all tenants, and no time to bring it to any."""
+    ctx = call()
+    ctx.ends_at = asyncio.get_running_loop().time() - 1
+    request = contract.CategoryCreateTable(category_slug="schools", table="orders", columns=[ID])
+    await categories.category_create_table(ctx, request)
+
+
+async def test_a_tenant_in_long_use_holds_up_no_other(call: Caller):
+    await category(call)
+    await tenants(call, *(f"t{number}" for number in range(9)))
+    await recorded(call)
+    async with call.postgres.data.acquire() as connection, connection.transaction():
+        # The first in turn: its change waits for this.
+        await connection.execute("CREATE TABLE tenant_t0.orders ()")
+        syncing = asyncio.create_task(sync(call))
+        async with asyncio.timeout(4):
+            while len([n for n in range(9) if await names(call, f"tenant_t{n}")]) < 8:
+                assert not syncing.done()
+                await asyncio.sleep(0.01)
+    done = await syncing
+    # In their order, whichever was done first.
+    assert [one["tenant_slug"] for one in done["results"]] == [f"t{number}" for number in range(9)]
+    assert [one["status"] for one in done["results"]] == ["failed", *["synced"] * 8]
+
+
+async def test_what_ends_a_sync_ends_all_of_it(call: Caller, monkeypatch: pytest.MonkeyPatch):
+    await category(call)
+    await tenants(call, *(f"t{number}" for number in range(6)))
+    await recorded(call)
+    running = asyncio.all_tasks()
+    waiting = asyncio.Event()
+
+    async def away(_: Any, tenant: Any) -> Any:
+        if tenant["tenant_slug"] == "t2":
+            raise ServiceError("PostgreSQL is away", code="database_unavailable", status_code=503)
+        waiting.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("dominus.orchestrator.services.ddl.tenants._bring", away)
+    with pytest.raises(ServiceError) as caught:
+        await sync(call)
+    assert caught.value.code == "database_unavailable"
+    waiting.clear()
+    monkeypatch.setattr("dominus.orchestrator.services.ddl.tenants._AT_ONCE", 2)
+    cancelled = asyncio.create_task(sync(call))
+    await waiting.wait()
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    assert asyncio.all_tasks() == running

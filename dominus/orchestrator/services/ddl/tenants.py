@@ -31,6 +31,8 @@ __all__ = ["provisioned", "schema_of", "status_of", "sync"]
 
 SYNC_SECONDS = 20.0
 """So long a call goes on at most: a client that named no deadline may not wait for longer than 30 s."""
+_AT_ONCE = 4
+"""So many tenants are brought up to date beside each other, on a quarter of the connections at most."""
 _SHARE = 0.7
 """Of the time that is left; the rest is for the tenant that is at work, and for the answer."""
 _TENANTS = """
@@ -104,17 +106,12 @@ async def status_of(ctx: Context, category: Record) -> SyncStatus:
 
 
 async def sync(ctx: Context, category: Record, limit: int | None = None) -> Synced:
-    """Bring tenants of a category up to date, one after the other, until the time or `limit` is over."""
+    """Bring tenants of a category up to date, some at a time, until the time or `limit` is over."""
     before = await status_of(ctx, category)
     behind = [tenant for tenant in before["tenants"] if tenant.get("status") != "synced"]
     # Who failed before comes last: one broken tenant does not use up every call's time.
     behind.sort(key=lambda tenant: (tenant.get("failed_at") or "", tenant.get("tenant_slug", "")))
-    ends_at = _ends_at(ctx)
-    results: list[TenantStatus] = []
-    for tenant in behind[:limit]:
-        if asyncio.get_running_loop().time() > ends_at:
-            break
-        results.append(await _bring(ctx, tenant))
+    results = await _bring_all(ctx, behind[:limit])
     done = sum(result.get("status") == "synced" for result in results)
     failed = sum(result.get("status") == "failed" for result in results)
     left = len(behind) - done - failed
@@ -131,6 +128,28 @@ async def sync(ctx: Context, category: Record, limit: int | None = None) -> Sync
         "pending_count": left,
         "results": results,
     }
+
+
+async def _bring_all(ctx: Context, tenants: Sequence[TenantStatus]) -> list[TenantStatus]:
+    """Bring these up to date, some at a time, until the time is over; return what was tried, in their order."""
+    ends_at = _ends_at(ctx)
+    waiting = iter(enumerate(tenants))
+    tried: dict[int, TenantStatus] = {}
+
+    async def work() -> None:
+        for place, tenant in waiting:
+            if asyncio.get_running_loop().time() > ends_at:
+                return
+            tried[place] = await _bring(ctx, tenant)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(max(1, min(_AT_ONCE, ctx.resources.settings.pool_size // 4))):
+                group.create_task(work())
+    except BaseExceptionGroup as several:
+        # All of them say that PostgreSQL is away, or none is an error of ours.
+        raise several.exceptions[0] from several
+    return [tried[place] for place in sorted(tried)]
 
 
 def _ends_at(ctx: Context) -> float:
