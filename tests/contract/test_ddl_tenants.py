@@ -355,3 +355,37 @@ async def test_what_ends_a_sync_ends_all_of_it(call: Caller, monkeypatch: pytest
     with pytest.raises(asyncio.CancelledError):
         await cancelled
     assert asyncio.all_tasks() == running
+
+
+async def test_another_replica_sees_what_a_change_made_at_once(call: Caller, pg_dsn: str):
+    from pg_keys import keys
+
+    from dominus.orchestrator.engines.postgres.pools import Postgres
+    from dominus.orchestrator.settings import ServerSettings
+
+    await category(call)
+    await add_table(call)
+    await tenants(call, "hill")
+    second = await Postgres.open(pg_dsn, ServerSettings(pool_size=4), keys())
+    try:
+        replica = Caller(second)
+        # Longer than this test may take: only a notification makes it look again.
+        replica.catalog._clock = lambda: 0.0
+        place: Any = {"schema": "tenant_hill", "table": "orders"}
+        await db.query(replica(), QueryRequest(**place))
+
+        known = await replica.catalog.table("tenant_hill", "orders")
+        await add_column(call, "note")
+        async with asyncio.timeout(5):
+            while await replica.catalog.table("tenant_hill", "orders") is known:
+                await asyncio.sleep(0.01)
+        await db.insert(replica(), InsertRequest(**place, data={"id": 1, "note": "seen"}))
+        await provisioning.deprovision_tenant(call(), contract.Deprovision(tenant_slug="hill", cascade=True))
+        async with asyncio.timeout(5):
+            while ("tenant_hill", "orders") in replica.catalog._tables:
+                await asyncio.sleep(0.01)
+        with pytest.raises(NotFoundError) as caught:
+            await db.query(replica(), QueryRequest(**place))
+        assert caught.value.code == "unknown_schema"
+    finally:
+        await second.aclose()
