@@ -307,6 +307,17 @@ async def test_a_tenant_of_another_project_is_not_there(call: Caller):
         (ddl.create_table, create(default=f"nextval('{schema}.rows_n_seq')")),
         (ddl.create_table, create(type="text", default=f"'1'::{schema}.rows::text")),
         (tables.add_constraint, constraint(f"(id) REFERENCES {schema}.rows", "FOREIGN KEY")),
+        (
+            tables.preview_change,
+            contract.PreviewChange(schema=schema, operation="drop_table", params={"table": "rows"}),
+        ),
+        (
+            tables.preview_change,
+            contract.PreviewChange(
+                operation="create_table",
+                params={"table": "y", "columns": [{"name": "a", "type": f"{schema}.rows"}]},
+            ),
+        ),
         (migrations.list_migrations, contract.OfSchema(schema=schema)),
         (migrations.migration_history, contract.OfSchema(schema=schema)),
         (migrations.get_current_version, contract.OfSchema(schema=schema)),

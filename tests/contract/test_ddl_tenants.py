@@ -389,3 +389,64 @@ async def test_another_replica_sees_what_a_change_made_at_once(call: Caller, pg_
         assert caught.value.code == "unknown_schema"
     finally:
         await second.aclose()
+
+
+async def test_the_sql_of_a_change_is_what_is_recorded_when_it_is_made(call: Caller):
+    await ddl.create_table(call(), contract.CreateTable(table="t", columns=[ID, NAME]))
+    await tables.create_index(call(), contract.CreateIndex(table="t", index_name="i", columns=["name"]))
+    check: Any = {"constraint_name": "c", "constraint_type": "CHECK", "definition": "id > 0"}
+    changes: list[tuple[Any, Any, dict[str, Any]]] = [
+        (
+            "add_column",
+            ddl.add_column,
+            {"table": "t", "column": "note", "type": "varchar(9)", "default": "'x'"},
+        ),
+        (
+            "alter_column",
+            tables.alter_column,
+            {"table": "t", "column": "note", "type": "text", "nullable": False},
+        ),
+        ("rename_column", tables.rename_column, {"table": "t", "old_name": "note", "new_name": "notes"}),
+        ("add_constraint", tables.add_constraint, {"table": "t", **check}),
+        ("drop_constraint", tables.drop_constraint, {"table": "t", "constraint_name": "c"}),
+        ("create_index", tables.create_index, {"table": "t", "index_name": "j", "columns": ["id", "name"]}),
+        ("drop_index", tables.drop_index, {"index_name": "j"}),
+        ("drop_column", tables.drop_column, {"table": "t", "column": "notes"}),
+        ("create_table", ddl.create_table, {"table": "u", "columns": [ID]}),
+        ("drop_table", ddl.drop_table, {"table": "t"}),
+    ]
+    assert {name for name, _, _ in changes} == set(contract.SHAPES)
+    for operation, handler, params in changes:
+        before = await tables.describe(call(), contract.Describe())
+        # Another's transaction holds the table: a preview does not wait for it.
+        async with call.postgres.data.acquire() as connection, connection.transaction():
+            await connection.execute("LOCK TABLE public.t IN ROW EXCLUSIVE MODE")
+            async with asyncio.timeout(2):
+                seen = await tables.preview_change(
+                    call(), contract.PreviewChange(operation=operation, params=params)
+                )
+        assert await tables.describe(call(), contract.Describe()) == before
+        made = getattr(contract, "".join(part.title() for part in operation.split("_")))
+        version = data_of(await handler(call(), made(**params)))["migration_version"]
+        file = await migrations.get_migration_file(call(), contract.SchemaMigration(version=version))
+        assert {name: seen[name] for name in ("up", "down", "checksum", "content", "name")} == {
+            name: file[name] for name in ("up", "down", "checksum", "content", "name")
+        }
+
+
+@pytest.mark.parametrize(
+    ("operation", "params", "code"),
+    [
+        ("add_column", {"table": "t", "column": "n", "type": "INT); DROP TABLE x;--"}, "invalid_sql"),
+        ("add_column", {"table": "t", "column": "n", "type": "datetime"}, "unknown_type"),
+        ("add_column", {"table": "nowhere", "column": "n", "type": "int"}, "unknown_table"),
+        ("drop_column", {"table": "t", "column": "n"}, "unknown_column"),
+        ("drop_index", {"index_name": "i"}, "unknown_index"),
+        ("drop_constraint", {"table": "t", "constraint_name": "c"}, "unknown_constraint"),
+    ],
+)
+async def test_what_cannot_be_made_has_no_preview(call: Caller, operation: Any, params: Any, code: str):
+    await ddl.create_table(call(), contract.CreateTable(table="t", columns=[ID]))
+    with pytest.raises((ValidationError, NotFoundError)) as caught:
+        await tables.preview_change(call(), contract.PreviewChange(operation=operation, params=params))
+    assert caught.value.code == code

@@ -153,6 +153,11 @@ def _as_table(schema: str, name: str, record: Any) -> Table:
     )
 
 
+def _is_hidden(table: Table, place: Place | None) -> bool:
+    """Return whether a table is of another's tenant: for such a caller its schema is not there."""
+    return place is not None and table.place is not None and table.place != place
+
+
 class Catalog:
     """The tables of one database, cached."""
 
@@ -198,7 +203,9 @@ class Catalog:
         """
         known = self._tables.get((schema, name))
         if known is not None and known[0] > self._clock():
-            return await self._of(place, known[1], connection)
+            if _is_hidden(known[1], place):
+                await self.require_schema(schema, connection, place=place)
+            return known[1]
         return await self._load(schema, name, connection or self._postgres.data, place)
 
     async def latest(self, schema: str, name: str, *, place: Place | None = None) -> Table:
@@ -254,12 +261,9 @@ class Catalog:
             raise from_postgres(error) from error
         if record is None:
             raise await self._missing(schema, name, connection, place)
-        return await self._of(place, _as_table(schema, name, record), connection)
-
-    async def _of(self, place: Place | None, table: Table, connection: Executor | None) -> Table:
-        if place is not None and table.place is not None and table.place != place:
-            # The same error as of a schema that is nowhere.
-            await self.require_schema(table.schema, connection, place=place)
+        table = _as_table(schema, name, record)
+        if _is_hidden(table, place):
+            await self.require_schema(schema, connection, place=place)
         return table
 
     async def _load(self, schema: str, name: str, connection: Executor, place: Place | None = None) -> Table:
