@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from functools import partial
 from typing import Any
 
 import pytest
@@ -450,3 +451,29 @@ async def test_what_cannot_be_made_has_no_preview(call: Caller, operation: Any, 
     with pytest.raises((ValidationError, NotFoundError)) as caught:
         await tables.preview_change(call(), contract.PreviewChange(operation=operation, params=params))
     assert caught.value.code == code
+
+
+async def test_a_column_comes_back_with_its_collation(call: Caller):
+    sql = base64.b64encode(b'CREATE TABLE t (id int, name text COLLATE "C" NOT NULL, other text)').decode()
+    await tables.execute_raw(call(), contract.ExecuteRaw(sql=sql))
+    before = await tables.describe(call(), contract.Describe())
+    drop_table = partial(ddl.drop_table, request=contract.DropTable(table="t"))
+    drop_column = partial(tables.drop_column, request=contract.DropColumn(table="t", column="other"))
+    for drop in (drop_table, drop_column):
+        version = data_of(await drop(call()))["migration_version"]
+        await migrations.rollback_migration(call(), contract.RollbackMigration(version=version))
+        assert await tables.describe(call(), contract.Describe()) == before
+    assert before["tables"][0]["columns"][1]["collation"] == 'pg_catalog."C"'
+
+
+async def test_lists_of_migrations_leave_their_sql_where_it_is(call: Caller):
+    large = "CREATE TABLE t{} (x text DEFAULT '" + "x" * 900_000 + "')"
+    for number in range(3):
+        sql = base64.b64encode(large.format(number).encode()).decode()
+        await tables.execute_raw(call(), contract.ExecuteRaw(sql=sql))
+    from dominus.orchestrator.services.ddl.records import migrations_of_schema
+
+    rows = await migrations_of_schema(call(), "public")
+    assert sum(len(str(dict(row.items()))) for row in rows) < 10_000
+    file = await migrations.get_migration_file(call(), contract.SchemaMigration(version=rows[1]["version"]))
+    assert file["up"] == [large.format(1)]

@@ -21,6 +21,7 @@ from dominus.orchestrator.services.ddl.records import (
     migrations_of_category,
     migrations_of_schema,
     time_of,
+    with_sql,
 )
 from dominus.orchestrator.services.ddl.tables import answer, handlers
 from dominus.orchestrator.services.ddl.tenants import status_of
@@ -88,7 +89,7 @@ async def get_migration_file(ctx: Context, request: contract.SchemaMigration) ->
     await require_schema(ctx, request.schema_)
     rows = await migrations_of_schema(ctx, request.schema_)
     row = found_migration(rows, request.version, f"the schema {request.schema_!r}")
-    return cast("contract.MigrationFile", {"schema": request.schema_, **migration_of(row)})
+    return cast("contract.MigrationFile", {"schema": request.schema_, **await migration_of(ctx, row)})
 
 
 @handlers(contract.MIGRATION_HISTORY)
@@ -121,7 +122,7 @@ async def _stepping(ctx: Context, schema: str, version: str, *, is_up: bool) -> 
         rows = await migrations_of_schema(ctx, schema)
         row = found_migration(rows, version, f"the schema {schema!r}")
         (_check_up if is_up else _check_down)(row, rows)
-        await change.go([Step(row, is_up=is_up)])
+        await change.go([Step(its, is_up=is_up) for its in await with_sql(ctx, [row])])
         return await _ran(ctx, change, row, rows, is_up=is_up)
 
 
@@ -170,7 +171,7 @@ def _check_down(row: Record, rows: Sequence[Record]) -> None:
             details={"versions": versions},
             hint="roll back those first, the last one first",
         )
-    if row["down"] is None:
+    if not row["is_reversible"]:
         raise ConflictError(
             f"the migration {version} cannot be rolled back: {row['operation']} has no SQL for it",
             code="irreversible_migration",
@@ -253,7 +254,7 @@ async def get_category_migration_file(
     """Read a migration of a category with its SQL."""
     category, rows = await _of_category(ctx, request.category_slug)
     row = found_migration(rows, request.version, f"the category {category['slug']!r}")
-    return cast("contract.MigrationFile", {"category_slug": category["slug"], **migration_of(row)})
+    return cast("contract.MigrationFile", {"category_slug": category["slug"], **await migration_of(ctx, row)})
 
 
 @handlers(contract.CATEGORY_SYNC_STATUS)

@@ -20,6 +20,7 @@ from dominus.orchestrator.services.ddl.records import (
     migrations_of_schema,
     place_of,
     time_of,
+    with_sql,
 )
 from dominus.orchestrator.services.ddl.tables import answer, handlers
 from dominus.orchestrator.services.ddl.tenants import provisioned, schema_of, status_of
@@ -132,7 +133,7 @@ async def _provision(ctx: Context, slug: str, category: Record | None) -> RawJso
     async with changing(ctx, schema, makes=True) as change:
         assert change is not None  # noqa: S101 - it waits
         missing = [row for row in await migrations_of_schema(ctx, schema) if row["category_id"] is not None]
-        await change.go([Step(row, is_up=True) for row in missing])
+        await change.go([Step(row, is_up=True) for row in await with_sql(ctx, missing)])
         versions = [row["version"] for row in missing]
         said: contract.Provisioned = {
             "tenant_slug": slug,

@@ -26,6 +26,7 @@ from dominus.orchestrator.services.ddl.change import (
     run,
 )
 from dominus.orchestrator.services.ddl.reach import require_own_schemas
+from dominus.orchestrator.services.ddl.records import with_sql
 from dominus.orchestrator.sql.changes import Change, change_of, in_place, parse
 from dominus.orchestrator.sql.structure import Structure, describe, inside
 
@@ -95,7 +96,7 @@ async def template(ctx: Context, category: Record, migrations: Sequence[Record])
             await connection.execute(SESSION)
             await connection.fetchval("SELECT dominus_api.make_schema($1)", ticket.key)
             await connection.execute(inside(schema))
-            for row in migrations:
+            for row in await with_sql(ctx, migrations):
                 await _replay(connection, row, schema)
             yield Template(ctx, schema, slug, connection)
             await connection.execute(SEE_OURS)

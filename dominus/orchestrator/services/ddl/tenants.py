@@ -22,6 +22,7 @@ from dominus.orchestrator.services.ddl.records import (
     migrations_of_category,
     migrations_of_schema,
     time_of,
+    with_sql,
 )
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ async def _bring(ctx: Context, tenant: TenantStatus) -> TenantStatus:
                 row for row in await migrations_of_schema(ctx, schema) if row["category_id"] is not None
             ]
             missing = [row for row in migrations if not row["is_applied"]]
-            await change.go([Step(row, is_up=True) for row in missing])
+            await change.go([Step(row, is_up=True) for row in await with_sql(ctx, missing)])
     except (DominusError, *FAILURES) as error:
         failure = from_postgres(error)
         if failure.status_code is not None and failure.status_code >= 500 and failure.code not in ALIVE:
