@@ -6,12 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from dominus.contract import ddl as contract
-from dominus.errors import AuthorizationError, ConflictError, DominusError, NotFoundError
+from dominus.errors import AuthorizationError, DominusError, NotFoundError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import exactly_once, written
 from dominus.orchestrator.services.ddl.categories import lock_category
 from dominus.orchestrator.services.ddl.change import Step, changing
+from dominus.orchestrator.services.ddl.claims import claim
 from dominus.orchestrator.services.ddl.migrations import current_of
 from dominus.orchestrator.services.ddl.records import (
     fetched,
@@ -30,27 +31,6 @@ from dominus.orchestrator.sql.tables import quote
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.typing import Connection, Record
 
-# A tenant is its record and its schema: what of both is missing is made. Its category is for good.
-_TENANT = """
-INSERT INTO dominus.tenants AS t (project, environment, name, slug, category_id, registration_open)
-VALUES ($1, $2, $3, $3, $4, false)
-ON CONFLICT (project, environment, slug)
-DO UPDATE SET category_id = coalesce(t.category_id, excluded.category_id)
-RETURNING id, category_id
-"""
-_CLAIM = """
-INSERT INTO dominus.ddl_schemas AS d (name, project, environment, tenant_id)
-VALUES ($3, $1, $2, $4)
-ON CONFLICT (name) DO UPDATE SET project = $1, environment = $2, tenant_id = $4
-  WHERE d.provisioned_at IS NULL
-    AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = d.name)
-RETURNING name
-"""
-_IS_OURS = """
-SELECT EXISTS (
-  SELECT FROM dominus.ddl_schemas d WHERE (d.project, d.environment) = ($1, $2) AND d.name = $3
-)
-"""
 _TENANTS = """
 SELECT t.slug, d.name AS schema, d.provisioned_at, d.failure, c.slug AS category_slug
 FROM dominus.tenants t
@@ -95,41 +75,8 @@ FROM steps
 _NOTIFY = "SELECT pg_notify($1, $2)"
 
 
-async def _claim(ctx: Context, slug: str, category: Record | None) -> str:
-    """Make the tenant's record, and the row of its schema, which is made next."""
-    schema, wanted = schema_of(slug), category["id"] if category is not None else None
-    # Both or neither: a name that is taken leaves no tenant behind.
-    async with ctx.resources.postgres.system.acquire() as connection, connection.transaction():
-        tenant = await connection.fetchrow(_TENANT, *place_of(ctx), slug, wanted)
-        assert tenant is not None  # noqa: S101 - RETURNING
-        if wanted is not None and tenant["category_id"] != wanted:
-            raise ConflictError(
-                f"the tenant {slug!r} is of another category",
-                code="other_category",
-                details={"tenant_slug": slug},
-            )
-        if await connection.fetchval(_CLAIM, *place_of(ctx), schema, tenant["id"]) is None:
-            raise await _taken(ctx, connection, slug)
-    return schema
-
-
-async def _taken(ctx: Context, connection: Connection, slug: str) -> ConflictError:
-    schema = schema_of(slug)
-    is_ours = await connection.fetchval(_IS_OURS, *place_of(ctx), schema)
-    return ConflictError(
-        f"the tenant {slug!r} has its schema {schema!r} already"
-        if is_ours
-        else f"the schema {schema!r} is there already, and not of this project and environment",
-        code="schema_exists",
-        details={"tenant_slug": slug, "schema": schema},
-        hint="sync_tenants_to_latest brings it up to date"
-        if is_ours
-        else "schemas are of the whole database: take another slug, or a database for each environment",
-    )
-
-
 async def _provision(ctx: Context, slug: str, category: Record | None) -> RawJson:
-    schema = await _claim(ctx, slug, category)
+    schema = await claim(ctx, slug, category)
     async with changing(ctx, schema, makes=True) as change:
         assert change is not None  # noqa: S101 - it waits
         missing = [row for row in await migrations_of_schema(ctx, schema) if row["category_id"] is not None]
