@@ -108,6 +108,7 @@ def ddl_samples() -> dict[str, Fields]:
         "ddl.provision_tenant": {"before": a_category, "shape": shape},
         "ddl.provision_from_category": {"before": a_category, "shape": shape},
         "ddl.describe": {"shape": shape},
+        "ddl.preview_change": {"shape": shape},
     }
 
     async def raw(client: Dominus, fields: Fields) -> Fields:

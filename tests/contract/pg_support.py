@@ -68,12 +68,14 @@ class Caller:
         self.catalog = Catalog(postgres)
         self._numbers = itertools.count()
 
-    def __call__(self, key: str | None = None, body: str = "body", **more: Any) -> Context:
+    def __call__(
+        self, key: str | None = None, body: str = "body", project: str = "default", **more: Any
+    ) -> Context:
         shares = {"data_share": _share(), "bulk_share": _share(), "settings": ServerSettings(pool_size=12)}
         engines = cast(
             "Any", SimpleNamespace(postgres=self.postgres, catalog=self.catalog, vault=_Prints, **shares)
         )
-        principal = Principal("tester", "service", frozenset({"*"}))
+        principal = Principal("tester", "service", frozenset({"*"}), project=project)
         idempotency = Idempotency(key, body) if key else None
         return Context(principal, engines, f"r{next(self._numbers)}", idempotency, **more)
 
@@ -87,6 +89,17 @@ class Caller:
 @pytest.fixture
 def call(postgres: Postgres) -> Caller:
     return Caller(postgres)
+
+
+@pytest.fixture
+async def clean_ddl(postgres: Postgres) -> None:
+    """No schema, migration, tenant or category of the test before."""
+    for row in await postgres.system.fetch("SELECT nspname FROM pg_namespace WHERE nspname ~ '^tenant_'"):
+        await postgres.system.execute(f'DROP SCHEMA "{row["nspname"]}" CASCADE')
+    await postgres.system.execute(
+        "TRUNCATE dominus.ddl_schemas, dominus.ddl_migrations, dominus.ddl_tickets, dominus.tenants,"
+        " dominus.tenant_categories CASCADE"
+    )
 
 
 def data_of(answer: Any) -> Any:

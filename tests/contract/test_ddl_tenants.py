@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from functools import partial
 from typing import Any
 
 import pytest
-from pg_support import Caller, call, data_of, pg_dsn, postgres
+from pg_support import Caller, call, clean_ddl, data_of, pg_dsn, postgres
 
 from dominus.contract import ddl as contract
 from dominus.contract.db import InsertRequest, QueryRequest
-from dominus.errors import ConflictError, NotFoundError, ValidationError
+from dominus.errors import ConflictError, NotFoundError, ServiceError, ValidationError
 from dominus.orchestrator.services import db, ddl
 from dominus.orchestrator.services.ddl import categories, migrations, provisioning, tables
 
-__all__ = ["call", "pg_dsn", "postgres"]
+__all__ = ["call", "clean_ddl", "pg_dsn", "postgres"]
+pytestmark = pytest.mark.usefixtures("clean_ddl")
 ID: Any = {"name": "id", "type": "bigint", "primary_key": True}
 NAME: Any = {"name": "name", "type": "text", "default": "'x'"}
-
-
-@pytest.fixture(autouse=True)
-async def clean(call: Caller) -> None:
-    """No schema, migration, tenant or category of the test before."""
-    system = call.postgres.system
-    for row in await system.fetch("SELECT nspname FROM pg_namespace WHERE nspname ~ '^tenant_'"):
-        await system.execute(f'DROP SCHEMA "{row["nspname"]}" CASCADE')
-    await system.execute(
-        "TRUNCATE dominus.ddl_schemas, dominus.ddl_migrations, dominus.ddl_tickets, dominus.tenants,"
-        " dominus.tenant_categories CASCADE"
-    )
 
 
 async def category(call: Caller, slug: str = "schools") -> str:
@@ -289,3 +279,201 @@ async def test_raw_sql_is_of_kinds_that_change_a_schema_and_cannot_leave_its_tra
     with pytest.raises(ConflictError) as caught:
         await migrations.rollback_migration(call(), contract.RollbackMigration(version=version))
     assert caught.value.code == "irreversible_migration"
+
+
+async def test_a_schema_that_could_not_be_made_leaves_nothing_in_the_way(call: Caller):
+    from dominus.contract.guardian.entities import TENANTS
+    from dominus.errors import DominusError
+    from dominus.orchestrator.services.guardian.tenancy import Tenants
+
+    await category(call)
+    await add_table(call)
+    # A migration that fails in every schema, as one does that needs what is no longer there.
+    await call.postgres.system.execute(
+        "UPDATE dominus.ddl_migrations SET up = ARRAY['CREATE TABLE nowhere.t ()']"
+    )
+    with pytest.raises(DominusError):
+        await tenants(call, "hill")
+    assert (
+        await call.postgres.system.fetchval("SELECT count(*) FROM pg_namespace WHERE nspname = 'tenant_hill'")
+        == 0
+    )
+    tenant_id = await call.postgres.system.fetchval(
+        "SELECT id::text FROM dominus.tenants WHERE slug = 'hill'"
+    )
+    await Tenants().delete(call(), TENANTS.delete.request(tenant_id=tenant_id))
+    assert await call.postgres.system.fetchval("SELECT count(*) FROM dominus.ddl_schemas") == 0
+
+
+async def recorded(call: Caller) -> None:
+    """Record a table for all tenants, and no time to bring it to any."""
+    ctx = call()
+    ctx.ends_at = asyncio.get_running_loop().time() - 1
+    request = contract.CategoryCreateTable(category_slug="schools", table="orders", columns=[ID])
+    await categories.category_create_table(ctx, request)
+
+
+async def test_a_tenant_in_long_use_holds_up_no_other(call: Caller):
+    await category(call)
+    await tenants(call, *(f"t{number}" for number in range(9)))
+    await recorded(call)
+    async with call.postgres.data.acquire() as connection, connection.transaction():
+        # The first in turn: its change waits for this.
+        await connection.execute("CREATE TABLE tenant_t0.orders ()")
+        syncing = asyncio.create_task(sync(call))
+        async with asyncio.timeout(4):
+            while len([n for n in range(9) if await names(call, f"tenant_t{n}")]) < 8:
+                assert not syncing.done()
+                await asyncio.sleep(0.01)
+    done = await syncing
+    # In their order, whichever was done first.
+    assert [one["tenant_slug"] for one in done["results"]] == [f"t{number}" for number in range(9)]
+    assert [one["status"] for one in done["results"]] == ["failed", *["synced"] * 8]
+
+
+async def test_what_ends_a_sync_ends_all_of_it(call: Caller, monkeypatch: pytest.MonkeyPatch):
+    await category(call)
+    await tenants(call, *(f"t{number}" for number in range(6)))
+    await recorded(call)
+    running = asyncio.all_tasks()
+    waiting = asyncio.Event()
+
+    async def away(_: Any, tenant: Any) -> Any:
+        if tenant["tenant_slug"] == "t2":
+            raise ServiceError("PostgreSQL is away", code="database_unavailable", status_code=503)
+        waiting.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("dominus.orchestrator.services.ddl.tenants._bring", away)
+    with pytest.raises(ServiceError) as caught:
+        await sync(call)
+    assert caught.value.code == "database_unavailable"
+    waiting.clear()
+    monkeypatch.setattr("dominus.orchestrator.services.ddl.tenants._AT_ONCE", 2)
+    cancelled = asyncio.create_task(sync(call))
+    await waiting.wait()
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    assert asyncio.all_tasks() == running
+
+
+async def test_another_replica_sees_what_a_change_made_at_once(call: Caller, pg_dsn: str):
+    from pg_keys import keys
+
+    from dominus.orchestrator.engines.postgres.pools import Postgres
+    from dominus.orchestrator.settings import ServerSettings
+
+    await category(call)
+    await add_table(call)
+    await tenants(call, "hill")
+    second = await Postgres.open(pg_dsn, ServerSettings(pool_size=4), keys())
+    try:
+        replica = Caller(second)
+        # Longer than this test may take: only a notification makes it look again.
+        replica.catalog._clock = lambda: 0.0
+        place: Any = {"schema": "tenant_hill", "table": "orders"}
+        await db.query(replica(), QueryRequest(**place))
+
+        known = await replica.catalog.table("tenant_hill", "orders")
+        await add_column(call, "note")
+        async with asyncio.timeout(5):
+            while await replica.catalog.table("tenant_hill", "orders") is known:
+                await asyncio.sleep(0.01)
+        await db.insert(replica(), InsertRequest(**place, data={"id": 1, "note": "seen"}))
+        await provisioning.deprovision_tenant(call(), contract.Deprovision(tenant_slug="hill", cascade=True))
+        async with asyncio.timeout(5):
+            while ("tenant_hill", "orders") in replica.catalog._tables:
+                await asyncio.sleep(0.01)
+        with pytest.raises(NotFoundError) as caught:
+            await db.query(replica(), QueryRequest(**place))
+        assert caught.value.code == "unknown_schema"
+    finally:
+        await second.aclose()
+
+
+async def test_the_sql_of_a_change_is_what_is_recorded_when_it_is_made(call: Caller):
+    await ddl.create_table(call(), contract.CreateTable(table="t", columns=[ID, NAME]))
+    await tables.create_index(call(), contract.CreateIndex(table="t", index_name="i", columns=["name"]))
+    check: Any = {"constraint_name": "c", "constraint_type": "CHECK", "definition": "id > 0"}
+    changes: list[tuple[Any, Any, dict[str, Any]]] = [
+        (
+            "add_column",
+            ddl.add_column,
+            {"table": "t", "column": "note", "type": "varchar(9)", "default": "'x'"},
+        ),
+        (
+            "alter_column",
+            tables.alter_column,
+            {"table": "t", "column": "note", "type": "text", "nullable": False},
+        ),
+        ("rename_column", tables.rename_column, {"table": "t", "old_name": "note", "new_name": "notes"}),
+        ("add_constraint", tables.add_constraint, {"table": "t", **check}),
+        ("drop_constraint", tables.drop_constraint, {"table": "t", "constraint_name": "c"}),
+        ("create_index", tables.create_index, {"table": "t", "index_name": "j", "columns": ["id", "name"]}),
+        ("drop_index", tables.drop_index, {"index_name": "j"}),
+        ("drop_column", tables.drop_column, {"table": "t", "column": "notes"}),
+        ("create_table", ddl.create_table, {"table": "u", "columns": [ID]}),
+        ("drop_table", ddl.drop_table, {"table": "t"}),
+    ]
+    assert {name for name, _, _ in changes} == set(contract.SHAPES)
+    for operation, handler, params in changes:
+        before = await tables.describe(call(), contract.Describe())
+        # Another's transaction holds the table: a preview does not wait for it.
+        async with call.postgres.data.acquire() as connection, connection.transaction():
+            await connection.execute("LOCK TABLE public.t IN ROW EXCLUSIVE MODE")
+            async with asyncio.timeout(2):
+                seen = await tables.preview_change(
+                    call(), contract.PreviewChange(operation=operation, params=params)
+                )
+        assert await tables.describe(call(), contract.Describe()) == before
+        made = getattr(contract, "".join(part.title() for part in operation.split("_")))
+        version = data_of(await handler(call(), made(**params)))["migration_version"]
+        file = await migrations.get_migration_file(call(), contract.SchemaMigration(version=version))
+        assert {name: seen[name] for name in ("up", "down", "checksum", "content", "name")} == {
+            name: file[name] for name in ("up", "down", "checksum", "content", "name")
+        }
+
+
+@pytest.mark.parametrize(
+    ("operation", "params", "code"),
+    [
+        ("add_column", {"table": "t", "column": "n", "type": "INT); DROP TABLE x;--"}, "invalid_sql"),
+        ("add_column", {"table": "t", "column": "n", "type": "datetime"}, "unknown_type"),
+        ("add_column", {"table": "nowhere", "column": "n", "type": "int"}, "unknown_table"),
+        ("drop_column", {"table": "t", "column": "n"}, "unknown_column"),
+        ("drop_index", {"index_name": "i"}, "unknown_index"),
+        ("drop_constraint", {"table": "t", "constraint_name": "c"}, "unknown_constraint"),
+    ],
+)
+async def test_what_cannot_be_made_has_no_preview(call: Caller, operation: Any, params: Any, code: str):
+    await ddl.create_table(call(), contract.CreateTable(table="t", columns=[ID]))
+    with pytest.raises((ValidationError, NotFoundError)) as caught:
+        await tables.preview_change(call(), contract.PreviewChange(operation=operation, params=params))
+    assert caught.value.code == code
+
+
+async def test_a_column_comes_back_with_its_collation(call: Caller):
+    sql = base64.b64encode(b'CREATE TABLE t (id int, name text COLLATE "C" NOT NULL, other text)').decode()
+    await tables.execute_raw(call(), contract.ExecuteRaw(sql=sql))
+    before = await tables.describe(call(), contract.Describe())
+    drop_table = partial(ddl.drop_table, request=contract.DropTable(table="t"))
+    drop_column = partial(tables.drop_column, request=contract.DropColumn(table="t", column="other"))
+    for drop in (drop_table, drop_column):
+        version = data_of(await drop(call()))["migration_version"]
+        await migrations.rollback_migration(call(), contract.RollbackMigration(version=version))
+        assert await tables.describe(call(), contract.Describe()) == before
+    assert before["tables"][0]["columns"][1]["collation"] == 'pg_catalog."C"'
+
+
+async def test_lists_of_migrations_leave_their_sql_where_it_is(call: Caller):
+    large = "CREATE TABLE t{} (x text DEFAULT '" + "x" * 900_000 + "')"
+    for number in range(3):
+        sql = base64.b64encode(large.format(number).encode()).decode()
+        await tables.execute_raw(call(), contract.ExecuteRaw(sql=sql))
+    from dominus.orchestrator.services.ddl.records import migrations_of_schema
+
+    rows = await migrations_of_schema(call(), "public")
+    assert sum(len(str(dict(row.items()))) for row in rows) < 10_000
+    file = await migrations.get_migration_file(call(), contract.SchemaMigration(version=rows[1]["version"]))
+    assert file["up"] == [large.format(1)]

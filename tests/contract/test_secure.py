@@ -353,6 +353,25 @@ async def test_what_is_no_table_cannot_be_secure(client: Dominus) -> None:
             await client.auth.create_secure_table(table, schema)
 
 
+async def test_a_table_of_another_project_s_tenant_cannot_be_made_secure(
+    client: Dominus, fresh: Dominus
+) -> None:
+    made = await fresh.ddl.provision_tenant("guarded")
+    await fresh.ddl.add_table("patients", COLUMNS, made["schema"])
+    with pytest.raises(NotFoundError) as caught:
+        await client.auth.create_secure_table("patients", made["schema"])
+    assert caught.value.code == "unknown_schema"
+    await fresh.db.insert("patients", {"id": 1, "name": "ada", "cost": "1"}, schema=made["schema"])
+    await fresh.auth.create_secure_table("patients", made["schema"])
+    assert (await fresh.secure.query("patients", schema=made["schema"], **WHY))["total"] == 1
+    rows = [{"id": 2, "name": "bo", "cost": "1"}]
+    assert (await fresh.db.bulk_insert("patients", rows, schema=made["schema"], **WHY))["inserted_count"] == 1
+    with pytest.raises(NotFoundError):
+        await client.secure.query("patients", schema=made["schema"], **WHY)
+    with pytest.raises(NotFoundError):
+        await client.db.bulk_insert("patients", rows, schema=made["schema"], **WHY)
+
+
 async def test_its_scopes_say_who_may(client: Dominus) -> None:
     table = await plain_table(client)
     made = await client.auth.create_secure_table(table)

@@ -307,3 +307,30 @@ async def test_a_role_registered_here_gives_no_token_a_scope_yet(dominus_client:
     await auth.roles.scopes.add(role["id"], [scope["id"]])
     claims = await auth.validate_jwt((await auth.mint_jwt("ada"))["access_token"])
     assert claims["scopes"] == []
+
+
+async def test_a_tenant_with_a_schema_is_told_how_to_go(dominus_client: Dominus) -> None:
+    auth, ddl = dominus_client.auth, dominus_client.ddl
+    category = await auth.tenant_categories.create("Leaving", "leaving")
+    columns = [{"name": "id", "type": "bigint", "primary_key": True}]
+    await ddl.category_create_table("leaving", "orders", columns)
+    await ddl.provision_tenant("goer", category_slug="leaving")
+    tenant = next(found for found in (await auth.tenants.list())["items"] if found["slug"] == "goer")
+    for force in (False, True):
+        with pytest.raises(ConflictError) as caught:
+            await auth.tenants.delete(tenant["id"], force=force)
+        assert caught.value.code == "in_use"
+        assert "dominus.ddl.deprovision_tenant('goer', cascade=True)" in (caught.value.hint or "")
+        with pytest.raises(ConflictError) as caught:
+            await auth.tenant_categories.delete(category["id"], force=force)
+        assert (caught.value.code, "deprovision" in (caught.value.hint or "")) == ("in_use", True)
+    await ddl.deprovision_tenant("goer", cascade=True)
+    with pytest.raises(ConflictError) as caught:
+        await auth.tenant_categories.delete(category["id"])
+    assert "force=True" in (caught.value.hint or "")
+    await auth.tenant_categories.delete(category["id"], force=True)
+    assert (await auth.tenants.delete(tenant["id"]))["deleted"]
+    # Of the same names again, as if nothing had been.
+    await auth.tenant_categories.create("Leaving", "leaving")
+    assert (await ddl.provision_tenant("goer", category_slug="leaving"))["applied_migrations"] == []
+    await ddl.deprovision_tenant("goer")

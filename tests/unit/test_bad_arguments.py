@@ -47,6 +47,7 @@ BAD: dict[str, tuple[Call, str]] = {
     "key: empty": (lambda d: d.redis.get(""), "key: "),
     "key: NUL": (lambda d: d.redis.get("a\0b"), "key: .*control"),
     "key: newline": (lambda d: d.secrets.get("a\nb"), "key: .*control"),
+    "sql: lone surrogate": (lambda d: d.ddl.execute_raw("public", LONE), "sql: .*surrogate"),
     "key: lone surrogate": (lambda d: d.redis.get(LONE), "key: "),
     "key: number": (lambda d: d.redis.get(5), "key: "),  # type: ignore[arg-type]
     "key: None": (lambda d: d.redis.get(None), "key: "),  # type: ignore[arg-type]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, StringConstraints
+from typing_extensions import TypedDict
 
 from dominus.contract.codes import SHAPED, TABLE
 from dominus.contract.ddl.shapes import (
@@ -19,6 +20,7 @@ from dominus.contract.ddl.shapes import (
     DropIndexShape,
     DropTableShape,
     InSchema,
+    OperationName,
     RenameColumnShape,
     SchemaStructure,
     Shape,
@@ -39,11 +41,13 @@ __all__ = [
     "DROP_INDEX",
     "DROP_TABLE",
     "EXECUTE_RAW",
+    "PREVIEW_CHANGE",
     "RENAME_COLUMN",
     "TRUNCATE_TABLE",
     "AddColumn",
     "AddConstraint",
     "AlterColumn",
+    "ChangePreview",
     "CreateIndex",
     "CreateTable",
     "Describe",
@@ -52,6 +56,7 @@ __all__ = [
     "DropIndex",
     "DropTable",
     "ExecuteRaw",
+    "PreviewChange",
     "RenameColumn",
     "TruncateTable",
 ]
@@ -149,6 +154,28 @@ class Describe(InSchema):
     example: ClassVar[Example] = {"schema": "public"}
 
     table: Annotated[Omit[str], Field(max_length=128)]
+
+
+class PreviewChange(InSchema):
+    """A change of a schema, as data: the fields of `params` are those of the operation."""
+
+    example: ClassVar[Example] = {"schema": "public", "operation": "create_table", "params": CREATE_EXAMPLE}
+
+    operation: OperationName
+    params: dict[str, Any]
+
+
+class ChangePreview(TypedDict):
+    """What a change would run; nothing is changed. `content` holds both ways, for people."""
+
+    schema: str
+    operation: str
+    name: str
+    up: list[str]
+    down: list[str] | None
+    checksum: str
+    is_reversible: bool
+    content: str
 
 
 CREATE_TABLE = ddl.write(
@@ -260,4 +287,12 @@ DESCRIBE = ddl.read(
     "Describe the tables of a schema: columns, constraints, indexes.",
     path="schema/describe",
     errors=("unknown_schema", "unknown_table"),
+)
+PREVIEW_CHANGE = ddl.read(
+    "preview_change",
+    PreviewChange,
+    ChangePreview,
+    "Show the SQL of a change of a schema, both ways; nothing is run.",
+    path="schema/preview-change",
+    errors=(*SHAPED, "unknown_table", "unknown_column", "unknown_index", "unknown_constraint"),
 )

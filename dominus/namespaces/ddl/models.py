@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from dominus.contract import ddl as contract
 from dominus.errors import ValidationError
 from dominus.namespaces.base import Namespace, as_list
@@ -40,6 +42,20 @@ _IMPORTS = {
     "Any": "from typing import Any",
     "UUID": "from uuid import UUID",
 }
+_MEANT = {
+    "dt",
+    "Any",
+    "Decimal",
+    "UUID",
+    "int",
+    "float",
+    "str",
+    "bool",
+    "bytes",
+    "list",
+    "BaseModel",
+    "Field",
+}
 _HEAD = '"""Written by dominus from the schema {schema}: a model for each of its tables. Do not edit: write it anew."""'
 
 
@@ -56,8 +72,8 @@ class Models(Namespace):
     ) -> str:
         """Write pydantic models of the tables and views of a schema, and return their source.
 
-        With `model=` of `db.query`, `db.iterate` and `db.page` rows become instances of them. On the command line it
-        is `dominus ddl types --out models.py`.
+        With `model=` of `db.query` and `db.iterate` rows become instances of them. On the command line it is
+        `dominus ddl types --out models.py`.
 
         Args:
             out: the file to write, which is replaced as a whole; without it, nothing is written.
@@ -169,14 +185,13 @@ def _class_name(table: str, taken: set[str]) -> str:
 
 
 def _field_name(column: str, used: set[str]) -> str:
-    # Names that pydantic keeps for itself, and those of the module.
-    kept = {"model_config", "dt", "copy", "dict", "json", "schema", "validate", "construct"}
     name = re.sub(r"\W", "_", column).lstrip("_") or "column"
     name = f"column_{name}" if name[0].isdigit() else name
-    if keyword.iskeyword(name) or name in kept or name.startswith("model_"):
-        name = f"{name}_" if not name.startswith("model_") else f"column_{name}"
-    if name in {"Any", "Decimal", "UUID", "int", "float", "str", "bool", "bytes", "list"}:
-        name = f"{name}_"
+    if name.startswith("model_"):
+        name = f"column_{name}"
+    # What the annotations mean by a name, and what a model has by it, its metaclass's methods too.
+    elif keyword.iskeyword(name) or name in _MEANT or hasattr(BaseModel, name):
+        name += "_"
     while name in used:
         name += "_"
     used.add(name)

@@ -25,6 +25,11 @@ class Principal:
     expires_at: float = field(default=math.inf, compare=False)
     """Unix time at which the token ends; nothing that is made with it lives longer. A PSK has no end."""
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Project and environment."""
+        return self.project, self.environment
+
     def may(self, scope: str | None) -> bool:
         """Return whether a scope is covered; None asks for nothing."""
         return scope is None or "*" in self.scopes or scope in self.scopes

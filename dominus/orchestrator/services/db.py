@@ -51,14 +51,14 @@ async def schemas(ctx: Context, request: Empty) -> contract.SchemaList:
     """List users' schemas."""
     del request
     catalog = await ctx.resources.catalog.listening()
-    return {"schemas": await catalog.schemas()}
+    return {"schemas": await catalog.schemas(place=ctx.principal.place)}
 
 
 @handlers(contract.TABLES)
 async def tables(ctx: Context, request: contract.TablesRequest) -> RawJson:
     """List the tables and views of a schema."""
     catalog = await ctx.resources.catalog.listening()
-    await catalog.require_schema(request.schema_)
+    await catalog.require_schema(request.schema_, place=ctx.principal.place)
     try:
         async with ctx.resources.data_share.of(ctx.principal.subject):
             found: str = await ctx.resources.postgres.data.fetchval(_TABLES, request.schema_)
@@ -71,7 +71,7 @@ async def tables(ctx: Context, request: contract.TablesRequest) -> RawJson:
 async def columns(ctx: Context, request: contract.TableRequest) -> contract.ColumnList:
     """List the columns of a table."""
     catalog = await ctx.resources.catalog.listening()
-    table = await catalog.table(request.schema_, request.table)
+    table = await catalog.table(request.schema_, request.table, place=ctx.principal.place)
     return {"columns": [column.info() for column in table.columns.values()]}
 
 
@@ -83,7 +83,7 @@ async def _run(
     catalog = await ctx.resources.catalog.listening()
     is_second = False
     while True:
-        table = await catalog.table(request.schema_, request.table)
+        table = await catalog.table(request.schema_, request.table, place=ctx.principal.place)
         require_reason(ctx, table, request.reason)
         statement: Statement | None = None
         try:
@@ -210,7 +210,7 @@ async def _store_lines(
 ) -> RawJson:
     subject = ctx.principal.subject
     catalog = await ctx.resources.catalog.listening()
-    known = await catalog.latest(request.schema_, request.table)
+    known = await catalog.latest(request.schema_, request.table, place=ctx.principal.place)
     require_reason(ctx, known, request.reason)
     pool = await ctx.resources.postgres.secure() if known.is_secure else ctx.resources.postgres.data
     async with (
@@ -224,7 +224,7 @@ async def _store_lines(
             # Only now is it known what was sent; from here on a failure may be that of a repeat.
             ctx.idempotency = ctx.seal()
         # On this connection: all others may be held by such as this.
-        table = await catalog.table(request.schema_, request.table, connection)
+        table = await catalog.table(request.schema_, request.table, connection, place=ctx.principal.place)
         require_reason(ctx, table, request.reason)
         await bulk.move(connection, table, total)
         answer = b'{"inserted_count":%d}' % total

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.pools import Postgres
     from dominus.orchestrator.engines.postgres.typing import Executor
 
-__all__ = ["CHANNEL", "Catalog"]
+__all__ = ["CHANNEL", "Catalog", "Place"]
+
+Place = tuple[str, str]
+"""A project and an environment."""
 
 CHANNEL = "dominus_catalog"
 """A NOTIFY here makes every orchestrator read its tables anew."""
@@ -105,15 +108,18 @@ SELECT r.oid::int8 AS oid, r.relkind::text AS relkind, (
 ) AS is_inert, (
   c.relhastriggers
   OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = r.oid AND k.contype NOT IN ('p', 'u', 'n'))
-) AS has_hooks, dominus_api.secure_table($1, $2) AS secure_scopes
+) AS has_hooks, dominus_api.secure_table($1, $2) AS secure_scopes, dominus_api.schema_place($1) AS place
 FROM relation r
 JOIN pg_catalog.pg_class c ON c.oid = r.oid
 """
+# $2 NULL: every project's. $3 NULL: all schemas, else this one.
 _SCHEMAS = """
-SELECT nspname
-FROM pg_catalog.pg_namespace
-WHERE nspname !~ '^pg_' AND nspname <> ALL ($1::text[]) AND has_schema_privilege(oid, 'USAGE')
-ORDER BY nspname
+SELECT n.nspname
+FROM pg_catalog.pg_namespace n
+WHERE n.nspname !~ '^pg_' AND n.nspname <> ALL ($1::text[]) AND has_schema_privilege(n.oid, 'USAGE')
+  AND ($3::text IS NULL OR n.nspname = $3)
+  AND ($2::text[] IS NULL OR coalesce(dominus_api.schema_place(n.nspname) = $2, true))
+ORDER BY n.nspname
 """
 _NAMES = """
 SELECT c.relname
@@ -143,7 +149,13 @@ def _as_table(schema: str, name: str, record: Any) -> Table:
         and not record["has_hooks"]
         and all(column.is_plain_to_writes for column in columns.values()),
         secure_scopes=None if record["secure_scopes"] is None else tuple(record["secure_scopes"]),
+        place=None if record["place"] is None else tuple(record["place"]),
     )
+
+
+def _is_hidden(table: Table, place: Place | None) -> bool:
+    """Return whether a table is of another's tenant: for such a caller its schema is not there."""
+    return place is not None and table.place is not None and table.place != place
 
 
 class Catalog:
@@ -175,69 +187,89 @@ class Catalog:
                 raise
         return self
 
-    async def table(self, schema: str, name: str, connection: Executor | None = None) -> Table:
+    async def table(
+        self, schema: str, name: str, connection: Executor | None = None, *, place: Place | None = None
+    ) -> Table:
         """Return a table; what is not known is read over `connection`, by default over any of the pool.
+
+        Args:
+            schema: its schema.
+            name: its name.
+            connection: where to read what is not known.
+            place: for whom; for others' the schemas of their tenants are not there. None: for nobody, all are.
 
         Raises:
             NotFoundError: there is no such schema or table (`unknown_schema`, `unknown_table`) for users.
         """
         known = self._tables.get((schema, name))
         if known is not None and known[0] > self._clock():
+            if _is_hidden(known[1], place):
+                await self.require_schema(schema, connection, place=place)
             return known[1]
-        return await self._load(schema, name, connection or self._postgres.data)
+        return await self._load(schema, name, connection or self._postgres.data, place)
 
-    async def latest(self, schema: str, name: str) -> Table:
+    async def latest(self, schema: str, name: str, *, place: Place | None = None) -> Table:
         """Return a table as it is now, for what cannot be tried again.
 
         Raises:
             NotFoundError: as for `table`.
         """
-        return await self._load(schema, name, self._postgres.data)
+        return await self._load(schema, name, self._postgres.data, place)
 
     async def has_changed(self, table: Table) -> bool:
         """Read a table anew; return whether it differs from what was known."""
         return await self._load(table.schema, table.name, self._postgres.data) != table
 
-    async def schemas(self, connection: Executor | None = None) -> list[str]:
+    async def schemas(self, connection: Executor | None = None, *, place: Place | None = None) -> list[str]:
         """Return the names of users' schemas."""
-        try:
-            rows = await (connection or self._postgres.data).fetch(_SCHEMAS, list(SYSTEM_SCHEMAS))
-        except FAILURES as error:
-            raise from_postgres(error) from error
-        return [row["nspname"] for row in rows]
+        return await self._schemas(connection, place, None)
 
-    async def require_schema(self, schema: str, connection: Executor | None = None) -> None:
+    async def require_schema(
+        self, schema: str, connection: Executor | None = None, *, place: Place | None = None
+    ) -> None:
         """Raise NotFoundError (`unknown_schema`) when there is no such schema for users."""
-        known = await self.schemas(connection)
-        if schema not in known:
+        if not await self._schemas(connection, place, schema):
             raise NotFoundError(
                 f"there is no schema {schema!r}",
                 code="unknown_schema",
                 details={"schema": schema},
-                hint=suggestion(schema, known),
+                hint=suggestion(schema, await self._schemas(connection, place, None)),
             )
+
+    async def _schemas(self, connection: Executor | None, place: Place | None, only: str | None) -> list[str]:
+        of = None if place is None else list(place)
+        try:
+            rows = await (connection or self._postgres.data).fetch(_SCHEMAS, list(SYSTEM_SCHEMAS), of, only)
+        except FAILURES as error:
+            raise from_postgres(error) from error
+        return [row["nspname"] for row in rows]
 
     def forget(self, *_: Any) -> None:
         """Read everything anew from now on; also the callback of the channel."""
         self._generation += 1
         self._tables.clear()
 
-    async def read(self, schema: str, name: str, connection: Executor) -> Table:
+    async def read(
+        self, schema: str, name: str, connection: Executor, *, place: Place | None = None
+    ) -> Table:
         """Read a table anew, for this caller alone: it may see what is not committed."""
         if is_system_schema(schema):
-            await self.require_schema(schema, connection)
+            await self.require_schema(schema, connection, place=place)
         try:
             record = await connection.fetchrow(_TABLE, schema, name)
         except FAILURES as error:
             raise from_postgres(error) from error
         if record is None:
-            raise await self._missing(schema, name, connection)
-        return _as_table(schema, name, record)
+            raise await self._missing(schema, name, connection, place)
+        table = _as_table(schema, name, record)
+        if _is_hidden(table, place):
+            await self.require_schema(schema, connection, place=place)
+        return table
 
-    async def _load(self, schema: str, name: str, connection: Executor) -> Table:
+    async def _load(self, schema: str, name: str, connection: Executor, place: Place | None = None) -> Table:
         generation = self._generation
         self._tables.pop((schema, name), None)
-        table = await self.read(schema, name, connection)
+        table = await self.read(schema, name, connection, place=place)
         # What was read before a change was announced may be what it was before the change.
         if generation == self._generation:
             if len(self._tables) >= _MAX_TABLES:
@@ -245,8 +277,10 @@ class Catalog:
             self._tables[schema, name] = (self._clock() + _TTL_SECONDS, table)
         return table
 
-    async def _missing(self, schema: str, name: str, connection: Executor) -> NotFoundError:
-        await self.require_schema(schema, connection)
+    async def _missing(
+        self, schema: str, name: str, connection: Executor, place: Place | None
+    ) -> NotFoundError:
+        await self.require_schema(schema, connection, place=place)
         try:
             rows = await connection.fetch(_NAMES, schema)
         except FAILURES as error:

@@ -15,17 +15,18 @@ from dominus.errors import ValidationError
 __all__ = ["decode_sql", "read_statements"]
 
 MAX_STATEMENTS = 1000
+# As PostgreSQL's own lexer reads: a comment of one line ends at a carriage return, too; all beyond ASCII is of a name.
 _PIECE = re.compile(
     r"""
-      (?P<blank> \s+ | --[^\n]* )
+      (?P<blank> [ \t\n\r\f\v]+ | --[^\n\r]* )
     | (?P<comment> /\* )
-    | (?P<string> (?<![\w"$]) [eE] '(?:[^'\\]|''|\\.)*' | '(?:[^']|'')*' | "(?:[^"]|"")*" )
-    | (?P<dollar> (?<![\w$]) \$(?:[^\W\d]\w*)?\$ )
+    | (?P<string> [eE] '(?:[^'\\]|''|\\.)*' | '(?:[^']|'')*' | "(?:[^"]|"")*" )
+    | (?P<dollar> \$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$ )
     | (?P<end> ; )
-    | (?P<word> \w[\w$]* )
+    | (?P<word> [\w\x80-\U0010ffff][\w$\x80-\U0010ffff]* )
     | (?P<other> . )
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _WORDS = r"(or replace|unique|unlogged|materialized|constraint|recursive)"
 _KINDS = (

@@ -167,6 +167,12 @@ class Reader:
             raise self.refused("parentheses do not match" if closing else "the expression is missing")
         return " ".join(written)
 
+    def _check_sequence(self) -> None:
+        # A name that is put together could be any schema's, and would be looked up at each row.
+        _, _, name, after = [*self._tokens[self._at : self._at + 4], *[Token("mark", "")] * 4][:4]
+        if name.kind != "string" or after.text not in (")", "::"):
+            raise self.refused("nextval takes the name of a sequence", "nextval('orders_id_seq')")
+
     def _check(self, token: Token, before: Token | None) -> None:
         if token.word in _STATEMENTS:
             raise self.refused(f"{token.word.upper()} is not allowed in an expression")
@@ -178,6 +184,8 @@ class Reader:
             raise self.refused(f"the schema {token.name!r} is the system's")
         if following != "(" or token.name is None:
             return
+        if token.name == "nextval":
+            self._check_sequence()
         is_qualified = before is not None and before.text == "."
         is_word = token.word in _BEFORE_PARENTHESIS and not is_qualified
         if not is_word and (is_qualified or token.name not in _FUNCTIONS):

@@ -27,6 +27,12 @@ SELECT c.relname AS table, c.relkind::text AS kind, (
     'type', CASE WHEN s.is_serial THEN replace(replace(format_type(a.atttypid, NULL), 'integer', 'int'), 'int', '')
       || 'serial' ELSE format_type(a.atttypid, a.atttypmod) END,
     'base', CASE y.typtype WHEN 'e' THEN 'text' WHEN 'd' THEN format_type(y.typbasetype, y.typtypmod) END,
+    'collation', CASE WHEN a.attcollation NOT IN (0, y.typcollation) THEN (
+      SELECT format('%I.%I', n.nspname, l.collname)
+      FROM pg_catalog.pg_collation l
+      JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace
+      WHERE l.oid = a.attcollation
+    ) END,
     'nullable', NOT a.attnotnull,
     'default', CASE WHEN a.attgenerated = '' AND NOT s.is_serial THEN pg_get_expr(d.adbin, d.adrelid) END,
     'generated', CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END,
@@ -118,6 +124,8 @@ async def describe(connection: Executor, schema: str, table: str | None = None) 
 def parts_of_column(column: Mapping[str, Any]) -> str:
     """Return a column as CREATE TABLE has it, without its constraints."""
     written = f"{quote(column['name'])} {column['type']}"
+    if column["collation"] is not None:
+        written += f" COLLATE {column['collation']}"
     if column["generated"] is not None:
         written += (
             f" GENERATED ALWAYS AS ({column['generated']}) {'STORED' if column['is_stored'] else 'VIRTUAL'}"

@@ -155,6 +155,8 @@ class Table:
     """Likewise of writing: no trigger, no check, no foreign key, and only plain defaults."""
     secure_scopes: tuple[str, ...] | None = None
     """Of a secure table: a caller needs one of these, where there are any. None: it is not secure."""
+    place: tuple[str, str] | None = None
+    """Project and environment, of a table in a tenant's schema. None: it is every project's."""
     statements: dict[tuple[Any, ...], tuple[str, bytes | None]] = field(
         default_factory=dict[tuple[Any, ...], "tuple[str, bytes | None]"], compare=False, repr=False
     )

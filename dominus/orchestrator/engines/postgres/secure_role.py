@@ -28,6 +28,7 @@ _GRANTS = (
     "GRANT USAGE ON SCHEMA dominus_api TO {role}",
     "GRANT EXECUTE ON FUNCTION dominus_api.remember(bytea, text, text) TO {role}",
     "GRANT EXECUTE ON FUNCTION dominus_api.secure_table(text, text) TO {role}",
+    "GRANT EXECUTE ON FUNCTION dominus_api.schema_place(text) TO {role}",
     "GRANT USAGE ON SCHEMA dominus_secure TO {role}",
     "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dominus_secure TO {role}",
 )

@@ -304,7 +304,7 @@ async def get_builder_migration_file(ctx: Context, request: contract.CategoryVer
         "migration_name": row["name"],
         "b2_key": f"{category['slug']}/{row['version']}.sql",
     }
-    return cast("contract.BuilderFile", {**known, **migration_of(row)})
+    return cast("contract.BuilderFile", {**known, **await migration_of(ctx, row)})
 
 
 @handlers(contract.GET_TENANT_SYNC_STATUS)

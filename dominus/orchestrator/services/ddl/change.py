@@ -19,6 +19,7 @@ from dominus.contract.suggestion import suggestion
 from dominus.errors import NotFoundError, ServiceError, ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.handlers.context import Context
+from dominus.orchestrator.services.ddl.reach import require_own_schemas
 from dominus.orchestrator.services.ddl.records import checksum, place_of
 from dominus.orchestrator.sql.catalog import CHANNEL, Catalog
 from dominus.orchestrator.sql.changes import Change, in_place
@@ -69,8 +70,8 @@ WITH purged AS (
   WHERE n.nspname = $3 AND $3 <> ALL ($6::text[]) AND $3 !~ '^pg_'
   ON CONFLICT DO NOTHING
 )
-INSERT INTO dominus.ddl_tickets (digest, schema, data_role)
-VALUES ($4, $3, $5)
+INSERT INTO dominus.ddl_tickets (digest, schema, data_role, project, environment)
+VALUES ($4, $3, $5, $1, $2)
 RETURNING (
   SELECT d.project IS NULL OR (d.project, d.environment) = ($1::text, $2::text)
   FROM dominus.ddl_schemas d
@@ -216,7 +217,7 @@ async def changing(
         ):
             await connection.execute(SESSION)
             if not makes:
-                await catalog.require_schema(schema, connection)
+                await catalog.require_schema(schema, connection, place=ctx.principal.place)
             if await connection.fetchval("SELECT dominus_api.begin_ddl($1, $2)", ticket.key, waits):
                 if makes:
                     await connection.fetchval("SELECT dominus_api.make_schema($1)", ticket.key)
@@ -254,6 +255,7 @@ class Changing:
 
     async def apply(self, change: Change, name: str | None = None) -> str:
         """Record a change of this schema alone and make it; return its version."""
+        await require_own_schemas(self._ctx, change)
         up = [in_place(statement, self.schema) for statement in change.up]
         down = (
             None if change.down is None else [in_place(statement, self.schema) for statement in change.down]

@@ -11,7 +11,7 @@ from dominus.errors import ConflictError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import exactly_once
-from dominus.orchestrator.services.ddl.change import SEE_OURS, Changing, Step, changing, no_schema
+from dominus.orchestrator.services.ddl.change import SEE_OURS, Changing, Step, changing
 from dominus.orchestrator.services.ddl.records import (
     fetched,
     find_category,
@@ -21,6 +21,7 @@ from dominus.orchestrator.services.ddl.records import (
     migrations_of_category,
     migrations_of_schema,
     time_of,
+    with_sql,
 )
 from dominus.orchestrator.services.ddl.tables import answer, handlers
 from dominus.orchestrator.services.ddl.tenants import status_of
@@ -32,11 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["current_of", "require_schema"]
 
-_IS_OTHERS = """
-SELECT
-FROM dominus.ddl_schemas d
-WHERE d.name = $3 AND (d.project, d.environment) <> ($1, $2)
-"""
 _HISTORY = """
 SELECT m.version, m.name, m.operation, s.is_up, s.author, s.settled_at
 FROM dominus.ddl_steps s
@@ -49,9 +45,7 @@ ORDER BY s.settled
 async def require_schema(ctx: Context, schema: str) -> None:
     """Raise NotFoundError when there is no such schema, or it is another project's tenant's."""
     catalog = await ctx.resources.catalog.listening()
-    await catalog.require_schema(schema)
-    if await fetched(ctx, _IS_OTHERS, schema):
-        raise no_schema(schema)
+    await catalog.require_schema(schema, place=ctx.principal.place)
 
 
 def _last(migrations: Sequence[Record]) -> Record | None:
@@ -95,7 +89,7 @@ async def get_migration_file(ctx: Context, request: contract.SchemaMigration) ->
     await require_schema(ctx, request.schema_)
     rows = await migrations_of_schema(ctx, request.schema_)
     row = found_migration(rows, request.version, f"the schema {request.schema_!r}")
-    return cast("contract.MigrationFile", {"schema": request.schema_, **migration_of(row)})
+    return cast("contract.MigrationFile", {"schema": request.schema_, **await migration_of(ctx, row)})
 
 
 @handlers(contract.MIGRATION_HISTORY)
@@ -128,7 +122,7 @@ async def _stepping(ctx: Context, schema: str, version: str, *, is_up: bool) -> 
         rows = await migrations_of_schema(ctx, schema)
         row = found_migration(rows, version, f"the schema {schema!r}")
         (_check_up if is_up else _check_down)(row, rows)
-        await change.go([Step(row, is_up=is_up)])
+        await change.go([Step(its, is_up=is_up) for its in await with_sql(ctx, [row])])
         return await _ran(ctx, change, row, rows, is_up=is_up)
 
 
@@ -177,7 +171,7 @@ def _check_down(row: Record, rows: Sequence[Record]) -> None:
             details={"versions": versions},
             hint="roll back those first, the last one first",
         )
-    if row["down"] is None:
+    if not row["is_reversible"]:
         raise ConflictError(
             f"the migration {version} cannot be rolled back: {row['operation']} has no SQL for it",
             code="irreversible_migration",
@@ -260,7 +254,7 @@ async def get_category_migration_file(
     """Read a migration of a category with its SQL."""
     category, rows = await _of_category(ctx, request.category_slug)
     row = found_migration(rows, request.version, f"the category {category['slug']!r}")
-    return cast("contract.MigrationFile", {"category_slug": category["slug"], **migration_of(row)})
+    return cast("contract.MigrationFile", {"category_slug": category["slug"], **await migration_of(ctx, row)})
 
 
 @handlers(contract.CATEGORY_SYNC_STATUS)

@@ -6,12 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from dominus.contract import ddl as contract
-from dominus.errors import ConflictError, DominusError, NotFoundError
+from dominus.errors import AuthorizationError, DominusError, NotFoundError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import exactly_once, written
 from dominus.orchestrator.services.ddl.categories import lock_category
 from dominus.orchestrator.services.ddl.change import Step, changing
+from dominus.orchestrator.services.ddl.claims import claim
 from dominus.orchestrator.services.ddl.migrations import current_of
 from dominus.orchestrator.services.ddl.records import (
     fetched,
@@ -20,6 +21,7 @@ from dominus.orchestrator.services.ddl.records import (
     migrations_of_schema,
     place_of,
     time_of,
+    with_sql,
 )
 from dominus.orchestrator.services.ddl.tables import answer, handlers
 from dominus.orchestrator.services.ddl.tenants import provisioned, schema_of, status_of
@@ -29,22 +31,6 @@ from dominus.orchestrator.sql.tables import quote
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.typing import Connection, Record
 
-# A tenant is its record and its schema: what of both is missing is made. Its category is for good.
-_TENANT = """
-INSERT INTO dominus.tenants AS t (project, environment, name, slug, category_id, registration_open)
-VALUES ($1, $2, $3, $3, $4, false)
-ON CONFLICT (project, environment, slug)
-DO UPDATE SET category_id = coalesce(t.category_id, excluded.category_id)
-RETURNING id, category_id
-"""
-_CLAIM = """
-INSERT INTO dominus.ddl_schemas AS d (name, project, environment, tenant_id)
-VALUES ($3, $1, $2, $4)
-ON CONFLICT (name) DO UPDATE SET project = $1, environment = $2, tenant_id = $4
-  WHERE d.provisioned_at IS NULL
-    AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = d.name)
-RETURNING name
-"""
 _TENANTS = """
 SELECT t.slug, d.name AS schema, d.provisioned_at, d.failure, c.slug AS category_slug
 FROM dominus.tenants t
@@ -76,6 +62,7 @@ WHERE d.project = $1 AND d.environment = $2 AND d.name = $3 AND d.provisioned_at
   AND ($4::uuid IS NULL OR t.category_id = $4)
 FOR UPDATE OF d
 """
+_SECURE = "SELECT table_name FROM dominus.secure_tables WHERE schema_name = $1 ORDER BY table_name LIMIT 1"
 _CLEAR = """
 WITH steps AS (
   DELETE FROM dominus.ddl_steps WHERE schema = $1 RETURNING migration_id
@@ -88,34 +75,12 @@ FROM steps
 _NOTIFY = "SELECT pg_notify($1, $2)"
 
 
-async def _claim(ctx: Context, slug: str, category: Record | None) -> str:
-    """Make the tenant's record, and the row of its schema, which is made next."""
-    schema, system = schema_of(slug), ctx.resources.postgres.system
-    wanted = category["id"] if category is not None else None
-    tenant = await system.fetchrow(_TENANT, *place_of(ctx), slug, wanted)
-    assert tenant is not None  # noqa: S101 - RETURNING
-    if wanted is not None and tenant["category_id"] != wanted:
-        raise ConflictError(
-            f"the tenant {slug!r} is of another category",
-            code="other_category",
-            details={"tenant_slug": slug},
-        )
-    if await system.fetchval(_CLAIM, *place_of(ctx), schema, tenant["id"]) is None:
-        raise ConflictError(
-            f"there is a schema {schema!r} already",
-            code="schema_exists",
-            details={"schema": schema},
-            hint="sync_tenants_to_latest brings it up to date; other projects and environments need their own database",
-        )
-    return schema
-
-
 async def _provision(ctx: Context, slug: str, category: Record | None) -> RawJson:
-    schema = await _claim(ctx, slug, category)
+    schema = await claim(ctx, slug, category)
     async with changing(ctx, schema, makes=True) as change:
         assert change is not None  # noqa: S101 - it waits
         missing = [row for row in await migrations_of_schema(ctx, schema) if row["category_id"] is not None]
-        await change.go([Step(row, is_up=True) for row in missing])
+        await change.go([Step(row, is_up=True) for row in await with_sql(ctx, missing)])
         versions = [row["version"] for row in missing]
         said: contract.Provisioned = {
             "tenant_slug": slug,
@@ -154,6 +119,14 @@ async def _locked(ctx: Context, connection: Connection, slug: str, category_id: 
             code="not_provisioned",
             details={"tenant_slug": slug},
             hint="provision_tenant makes it",
+        )
+    # A schema is dropped by its owner, whom a secure table would not stop.
+    if (secure := await connection.fetchval(_SECURE, schema)) is not None:
+        raise AuthorizationError(
+            f"the table {schema}.{secure} is secure",
+            code="insufficient_privilege",
+            details={"table": f"{schema}.{secure}"},
+            hint="delete its record first: dominus.auth.secure_tables.delete",
         )
     return schema
 

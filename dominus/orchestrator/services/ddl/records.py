@@ -28,18 +28,29 @@ __all__ = [
     "migrations_of_schema",
     "place_of",
     "time_of",
+    "with_sql",
 ]
 
+# What is listed comes without its SQL, which may be a thousand times as long.
+_KNOWN = """
+  m.id, m.category_id, m.version, m.name, m.operation, m.checksum, m.author, m.created_at, m.deleted_at,
+  m.down IS NOT NULL AS is_reversible"""
+_SQL = """
+SELECT m.id, m.version, m.name, m.operation, m.up, m.down
+FROM dominus.ddl_migrations m
+WHERE m.project = $1 AND m.environment = $2 AND m.id = ANY ($3::uuid[])
+ORDER BY array_position($3::uuid[], m.id)
+"""
 # The last step of each in the schema says whether it is applied. What a category no longer has is shown where it is
 # still applied.
-_OF_SCHEMA = """
+_OF_SCHEMA = f"""
 WITH its AS (
   SELECT t.category_id
   FROM dominus.ddl_schemas d
   JOIN dominus.tenants t ON (t.project, t.environment, t.id) = (d.project, d.environment, d.tenant_id)
   WHERE d.name = $3 AND d.project = $1 AND d.environment = $2
 )
-SELECT m.*, s.is_up IS TRUE AS is_applied, s.settled, s.settled_at
+SELECT {_KNOWN}, s.is_up IS TRUE AS is_applied, s.settled, s.settled_at
 FROM dominus.ddl_migrations m
 LEFT JOIN LATERAL (
   SELECT s.is_up, s.settled, s.settled_at
@@ -53,8 +64,8 @@ WHERE m.project = $1 AND m.environment = $2 AND m.ticket IS NULL
   AND (m.deleted_at IS NULL OR s.is_up)
 ORDER BY m.version
 """
-_OF_CATEGORY = """
-SELECT m.*, NULL AS is_applied, NULL AS settled_at
+_OF_CATEGORY = f"""
+SELECT {_KNOWN}, NULL AS is_applied, NULL AS settled_at
 FROM dominus.ddl_migrations m
 WHERE m.project = $1 AND m.environment = $2 AND m.category_id = $3 AND ($4 OR m.deleted_at IS NULL)
 ORDER BY m.version
@@ -122,6 +133,11 @@ async def migrations_of_category(
     return await fetched(ctx, _OF_CATEGORY, category_id, with_deleted)
 
 
+async def with_sql(ctx: Context, migrations: Sequence[Record]) -> list[Record]:
+    """Return the SQL of migrations, `up` and `down`, in their order."""
+    return await fetched(ctx, _SQL, [row["id"] for row in migrations]) if migrations else []
+
+
 def found_migration(migrations: Sequence[Record], version: str, where: str) -> Record:
     """Return the migration of a version or id.
 
@@ -155,7 +171,7 @@ def listed(row: Record) -> dict[str, Any]:
         "checksum": row["checksum"],
         "author": row["author"],
         "created_at": time_of(row["created_at"]),
-        "is_reversible": row["down"] is not None,
+        "is_reversible": row["is_reversible"],
         "source": "schema" if row["category_id"] is None else "category",
     }
     if row["is_applied"] is not None:
@@ -166,13 +182,22 @@ def listed(row: Record) -> dict[str, Any]:
     return known
 
 
-def migration_of(row: Record) -> dict[str, Any]:
+async def migration_of(ctx: Context, row: Record) -> dict[str, Any]:
     """Return a migration with its SQL."""
+    found = await with_sql(ctx, [row])
+    if not found:
+        # It was deleted between the two looks.
+        raise NotFoundError(
+            f"there is no migration {row['version']!r}",
+            code="unknown_migration",
+            details={"version": row["version"]},
+        )
+    up, down = found[0]["up"], found[0]["down"]
     return {
         **listed(row),
-        "content": content(row["up"], row["down"]),
-        "up": list(row["up"]),
-        "down": list(row["down"]) if row["down"] is not None else None,
+        "content": content(up, down),
+        "up": list(up),
+        "down": list(down) if down is not None else None,
     }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
@@ -14,12 +15,18 @@ from dominus.orchestrator.engines.postgres.errors import FAILURES, attribute, fr
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import exactly_once, remembered
 from dominus.orchestrator.handlers.registry import Handlers
-from dominus.orchestrator.services.ddl.change import SEE_OURS, Changing, changing
-from dominus.orchestrator.sql.changes import Change, change_of, parse
+from dominus.orchestrator.services.ddl.change import SEE_OURS, Changing, changing, require_types
+from dominus.orchestrator.services.ddl.reach import require_own_schemas
+from dominus.orchestrator.services.ddl.records import checksum, content
+from dominus.orchestrator.sql.changes import Change, change_of, in_place, parse
 from dominus.orchestrator.sql.outcomes import REMEMBER, as_outcome
 from dominus.orchestrator.sql.raw_ddl import decode_sql, read_statements
 from dominus.orchestrator.sql.structure import describe as described
 from dominus.orchestrator.sql.structure import inside
+
+if TYPE_CHECKING:
+    from dominus.orchestrator.engines.postgres.typing import Connection
+    from dominus.orchestrator.sql.catalog import Catalog
 
 __all__ = ["answer", "create_table", "handlers", "in_its_turn"]
 
@@ -228,9 +235,38 @@ async def execute_raw(ctx: Context, request: contract.ExecuteRaw) -> RawJson:
     return await exactly_once(ctx, make)
 
 
-@handlers(contract.DESCRIBE)
-async def describe(ctx: Context, request: contract.Describe) -> contract.SchemaStructure:
-    """Describe the tables of a schema."""
+@handlers(contract.PREVIEW_CHANGE)
+async def preview_change(ctx: Context, request: contract.PreviewChange) -> contract.ChangePreview:
+    """Write the SQL of a change of a table as it is now. Nothing is run, so that no table is locked for it."""
+    shape: Any = contract.SHAPES[request.operation](**request.params)
+    parse(request.operation, shape)
+    schema, table = request.schema_, getattr(shape, "table", None)
+    async with _looking(ctx, schema) as (catalog, connection):
+        if table is not None and request.operation != "create_table":
+            await catalog.read(schema, table, connection)
+        await connection.execute(inside(schema))
+        before = await described(connection, schema, table) if request.operation in _LOOKS else []
+        change = change_of(request.operation, shape, before)
+        await require_types(connection, change.types)
+        await connection.execute(SEE_OURS)
+    await require_own_schemas(ctx, change)
+    up = [in_place(statement, schema) for statement in change.up]
+    down = None if change.down is None else [in_place(statement, schema) for statement in change.down]
+    return {
+        "schema": schema,
+        "operation": request.operation,
+        "name": change.name,
+        "up": up,
+        "down": down,
+        "checksum": checksum(up, down),
+        "is_reversible": down is not None,
+        "content": content(up, down),
+    }
+
+
+@asynccontextmanager
+async def _looking(ctx: Context, schema: str) -> AsyncGenerator[tuple[Catalog, Connection]]:
+    """Give a transaction that reads what there is in a schema."""
     catalog = await ctx.resources.catalog.listening()
     try:
         async with (
@@ -238,12 +274,19 @@ async def describe(ctx: Context, request: contract.Describe) -> contract.SchemaS
             ctx.resources.postgres.data.acquire() as connection,
             connection.transaction(readonly=True),
         ):
-            await catalog.require_schema(request.schema_, connection)
-            if request.table is not None:
-                await catalog.read(request.schema_, request.table, connection)
-            await connection.execute(inside(request.schema_))
-            tables = await described(connection, request.schema_, request.table)
-            await connection.execute(SEE_OURS)
+            await catalog.require_schema(schema, connection, place=ctx.principal.place)
+            yield catalog, connection
     except FAILURES as error:
         raise from_postgres(error) from error
+
+
+@handlers(contract.DESCRIBE)
+async def describe(ctx: Context, request: contract.Describe) -> contract.SchemaStructure:
+    """Describe the tables of a schema."""
+    async with _looking(ctx, request.schema_) as (catalog, connection):
+        if request.table is not None:
+            await catalog.read(request.schema_, request.table, connection)
+        await connection.execute(inside(request.schema_))
+        tables = await described(connection, request.schema_, request.table)
+        await connection.execute(SEE_OURS)
     return {"schema": request.schema_, "tables": tables}

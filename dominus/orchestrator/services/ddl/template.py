@@ -25,6 +25,8 @@ from dominus.orchestrator.services.ddl.change import (
     require_types,
     run,
 )
+from dominus.orchestrator.services.ddl.reach import require_own_schemas
+from dominus.orchestrator.services.ddl.records import with_sql
 from dominus.orchestrator.sql.changes import Change, change_of, in_place, parse
 from dominus.orchestrator.sql.structure import Structure, describe, inside
 
@@ -42,6 +44,7 @@ class _RolledBack(Exception):  # noqa: N818 - no error: it ends the transaction
 class Template:
     """A category's schema, for as long as the transaction lives."""
 
+    ctx: Context
     schema: str
     slug: str
     connection: Connection
@@ -68,6 +71,7 @@ class Template:
                 hint=suggestion(table or "", known),
             )
         change = change_of(operation, request, before)
+        await require_own_schemas(self.ctx, change)
         await require_types(self.connection, change.types)
         await run(self.connection, [in_place(statement, self.schema) for statement in change.up])
         return change
@@ -92,9 +96,9 @@ async def template(ctx: Context, category: Record, migrations: Sequence[Record])
             await connection.execute(SESSION)
             await connection.fetchval("SELECT dominus_api.make_schema($1)", ticket.key)
             await connection.execute(inside(schema))
-            for row in migrations:
+            for row in await with_sql(ctx, migrations):
                 await _replay(connection, row, schema)
-            yield Template(schema, slug, connection)
+            yield Template(ctx, schema, slug, connection)
             await connection.execute(SEE_OURS)
             raise _RolledBack  # noqa: TRY301 - what ends a transaction without its changes
     except _RolledBack:

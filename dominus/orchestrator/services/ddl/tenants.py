@@ -22,6 +22,7 @@ from dominus.orchestrator.services.ddl.records import (
     migrations_of_category,
     migrations_of_schema,
     time_of,
+    with_sql,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ __all__ = ["provisioned", "schema_of", "status_of", "sync"]
 
 SYNC_SECONDS = 20.0
 """So long a call goes on at most: a client that named no deadline may not wait for longer than 30 s."""
+_AT_ONCE = 4
+"""So many tenants are brought up to date beside each other, on a quarter of the connections at most."""
 _SHARE = 0.7
 """Of the time that is left; the rest is for the tenant that is at work, and for the answer."""
 _TENANTS = """
@@ -104,17 +107,12 @@ async def status_of(ctx: Context, category: Record) -> SyncStatus:
 
 
 async def sync(ctx: Context, category: Record, limit: int | None = None) -> Synced:
-    """Bring tenants of a category up to date, one after the other, until the time or `limit` is over."""
+    """Bring tenants of a category up to date, some at a time, until the time or `limit` is over."""
     before = await status_of(ctx, category)
     behind = [tenant for tenant in before["tenants"] if tenant.get("status") != "synced"]
     # Who failed before comes last: one broken tenant does not use up every call's time.
     behind.sort(key=lambda tenant: (tenant.get("failed_at") or "", tenant.get("tenant_slug", "")))
-    ends_at = _ends_at(ctx)
-    results: list[TenantStatus] = []
-    for tenant in behind[:limit]:
-        if asyncio.get_running_loop().time() > ends_at:
-            break
-        results.append(await _bring(ctx, tenant))
+    results = await _bring_all(ctx, behind[:limit])
     done = sum(result.get("status") == "synced" for result in results)
     failed = sum(result.get("status") == "failed" for result in results)
     left = len(behind) - done - failed
@@ -131,6 +129,28 @@ async def sync(ctx: Context, category: Record, limit: int | None = None) -> Sync
         "pending_count": left,
         "results": results,
     }
+
+
+async def _bring_all(ctx: Context, tenants: Sequence[TenantStatus]) -> list[TenantStatus]:
+    """Bring these up to date, some at a time, until the time is over; return what was tried, in their order."""
+    ends_at = _ends_at(ctx)
+    waiting = iter(enumerate(tenants))
+    tried: dict[int, TenantStatus] = {}
+
+    async def work() -> None:
+        for place, tenant in waiting:
+            if asyncio.get_running_loop().time() > ends_at:
+                return
+            tried[place] = await _bring(ctx, tenant)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(max(1, min(_AT_ONCE, ctx.resources.settings.pool_size // 4))):
+                group.create_task(work())
+    except BaseExceptionGroup as several:
+        # All of them say that PostgreSQL is away, or none is an error of ours.
+        raise several.exceptions[0] from several
+    return [tried[place] for place in sorted(tried)]
 
 
 def _ends_at(ctx: Context) -> float:
@@ -150,7 +170,7 @@ async def _bring(ctx: Context, tenant: TenantStatus) -> TenantStatus:
                 row for row in await migrations_of_schema(ctx, schema) if row["category_id"] is not None
             ]
             missing = [row for row in migrations if not row["is_applied"]]
-            await change.go([Step(row, is_up=True) for row in missing])
+            await change.go([Step(row, is_up=True) for row in await with_sql(ctx, missing)])
     except (DominusError, *FAILURES) as error:
         failure = from_postgres(error)
         if failure.status_code is not None and failure.status_code >= 500 and failure.code not in ALIVE:

@@ -56,6 +56,9 @@ class EntityHandlers:
     async def made(self, ctx: Context, connection: Connection, record: dict[str, Any]) -> None:
         """Do what belongs to a new record, in its transaction."""
 
+    async def deleting(self, ctx: Context, connection: Connection, request: Any, name: str) -> None:
+        """Refuse the end of a record, or prepare it, in its transaction; `name` is what it is listed by."""
+
     async def deleted(self, ctx: Context, connection: Connection, record: dict[str, Any]) -> None:
         """Do what belongs to the end of a record, in its transaction."""
 
@@ -94,6 +97,7 @@ class EntityHandlers:
             found = await connection.fetchrow(self._sql.lock, *place_of(ctx), record_id)
             if found is None:
                 raise missing(self._entity, [record_id])
+            await self.deleting(ctx, connection, request, found[0])
             if not request.force:
                 await self._check_uses(ctx, connection, record_id, found[0])
             row = await connection.fetchrow(self._sql.get, *place_of(ctx), record_id)

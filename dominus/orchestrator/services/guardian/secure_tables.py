@@ -49,6 +49,8 @@ class SecureTables(EntityHandlers):
             raise NotFoundError(
                 f"there is no schema {schema!r}", code="unknown_schema", details={"schema": schema}
             )
+        # A tenant's schema is another project's, and not there for this one.
+        await ctx.resources.catalog.require_schema(schema, connection, place=ctx.principal.place)
         await make_secure(connection, ctx.resources.settings.data_role, schema, table)
         await self._note(ctx, connection, record, "create_secure_table")
 

@@ -23,6 +23,9 @@ CREATE UNIQUE INDEX ddl_schemas_tenant ON dominus.ddl_schemas (project, environm
 CREATE TABLE dominus.ddl_tickets (
   digest bytea PRIMARY KEY,
   schema text COLLATE "C" NOT NULL,
+  -- Whose change it is: another project's tenant's schema is not locked by it, even where it was made in between.
+  project text NOT NULL,
+  environment text NOT NULL,
   -- Who may use the schema, where it is to be made.
   data_role text NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now()
@@ -74,7 +77,20 @@ CREATE INDEX ddl_steps_schema ON dominus.ddl_steps (schema, migration_id, settle
 CREATE INDEX ddl_steps_migration ON dominus.ddl_steps (migration_id);
 CREATE INDEX ddl_steps_ticket ON dominus.ddl_steps (ticket) WHERE ticket IS NOT NULL;
 
--- Locks the schema of a ticket until the end of the transaction. False: there is no such ticket, or another has it.
+-- Project and environment of a tenant's schema; NULL: it is of the whole database, as `public` is.
+CREATE FUNCTION dominus_api.schema_place(schema_name text)
+RETURNS text[]
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+BEGIN ATOMIC
+  SELECT ARRAY[s.project, s.environment]
+  FROM dominus.ddl_schemas s
+  WHERE s.name = schema_place.schema_name AND s.project IS NOT NULL;
+END;
+
+-- Locks the schema of a ticket until the end of the transaction. False: there is no such ticket or schema, or another
+-- has it.
 CREATE FUNCTION dominus_api.begin_ddl(key bytea, waits boolean)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -82,13 +98,22 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  place text := (SELECT t.schema FROM dominus.ddl_tickets t WHERE t.digest = sha256(begin_ddl.key));
+  ticket dominus.ddl_tickets;
 BEGIN
+  SELECT t.* INTO ticket FROM dominus.ddl_tickets t WHERE t.digest = sha256(begin_ddl.key);
   -- NO KEY: the steps of the change are written by another transaction, and refer to this row.
   IF begin_ddl.waits THEN
-    PERFORM FROM dominus.ddl_schemas s WHERE s.name = place FOR NO KEY UPDATE;
+    PERFORM
+    FROM dominus.ddl_schemas s
+    WHERE s.name = ticket.schema
+      AND (s.project IS NULL OR (s.project, s.environment) = (ticket.project, ticket.environment))
+    FOR NO KEY UPDATE;
   ELSE
-    PERFORM FROM dominus.ddl_schemas s WHERE s.name = place FOR NO KEY UPDATE SKIP LOCKED;
+    PERFORM
+    FROM dominus.ddl_schemas s
+    WHERE s.name = ticket.schema
+      AND (s.project IS NULL OR (s.project, s.environment) = (ticket.project, ticket.environment))
+    FOR NO KEY UPDATE SKIP LOCKED;
   END IF;
   RETURN FOUND;
 END
@@ -136,6 +161,7 @@ BEGIN
 END
 $$;
 
+REVOKE ALL ON FUNCTION dominus_api.schema_place(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dominus_api.begin_ddl(bytea, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dominus_api.make_schema(bytea) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dominus_api.settle_ddl(bytea) FROM PUBLIC;
