@@ -21,7 +21,8 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r
 class AuditEntry(TypedDict):
     """One access: who, why, what, when.
 
-    `ids` are the primary keys of the rows touched, up to 10,000 of them; None for a table without one.
+    `ids` are the primary keys of the rows touched, the first 10,000 of them and 256 KB; None for a table without one.
+    `outcome` is `ok`, or the code of the error with which it was refused or failed.
     """
 
     number: int
@@ -36,6 +37,7 @@ class AuditEntry(TypedDict):
     row_count: int
     ids: list[Any] | None
     request_id: str
+    outcome: str
 
 
 class AuditPage(TypedDict):
@@ -65,6 +67,7 @@ class AuditRequest(Request):
     actor: Omit[Text]
     subject: Omit[Text]
     operation: Omit[Text]
+    outcome: Omit[Text]
     since: Omit[AwareDatetime]
     until: Omit[AwareDatetime]
     limit: Annotated[int, Field(ge=1, le=MAX_AUDIT)] = 100

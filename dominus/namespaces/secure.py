@@ -388,6 +388,7 @@ class Secure(Namespace):
         actor: str | None = None,
         subject: str | None = None,
         operation: str | None = None,
+        outcome: str | None = None,
         since: dt.datetime | None = None,
         until: dt.datetime | None = None,
         limit: int = 100,
@@ -403,6 +404,7 @@ class Secure(Namespace):
             subject: only with tokens of this subject.
             operation: `query`, `page`, `insert`, `update`, `delete`, `bulk_insert`, `create_secure_table` or
                 `delete_secure_table`.
+            outcome: `ok`, or the code of the error that the access ended with, such as `secure_table`.
             since: at this time or later, with a time zone.
             until: before this time, with a time zone.
             limit: 1 to 1,000 entries.
@@ -425,6 +427,7 @@ class Secure(Namespace):
             actor=actor,
             subject=subject,
             operation=operation,
+            outcome=outcome,
             since=since,
             until=until,
             limit=limit,

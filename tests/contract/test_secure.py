@@ -18,6 +18,7 @@ from server_support import Server, make_server, process_resources, server
 from dominus import Dominus, SecureAccessContext
 from dominus.contract.secure import moment
 from dominus.errors import AuthorizationError, ConflictError, DominusError, NotFoundError, SecureTableError
+from dominus.orchestrator.handlers import secure_access
 from dominus.orchestrator.handlers.audit import Chain
 from dominus.orchestrator.serving.in_process import EmbeddedTransport
 
@@ -119,7 +120,10 @@ async def test_a_secure_table_is_not_touched_without_a_reason(
         with pytest.raises(SecureTableError) as caught:
             await CALLS[name](getattr(client, namespace), table, why)
         assert (caught.value.status_code, caught.value.code) == (403, "secure_table")
-    assert len(await entries(client, table)) == 1
+    *refused, _ = await entries(client, table)
+    said = [(entry["outcome"], entry["row_count"], entry["ids"]) for entry in refused]
+    assert said == [("secure_table", 0, None)] * 4
+    assert {entry["operation"] for entry in refused} == {name}
     found = await client.db.query(table, **WHY)
     assert [row["name"] for row in found["rows"]] == ["ada", "bo"]
 
@@ -182,10 +186,54 @@ async def test_a_context_a_block_and_keywords_say_the_same(client: Dominus) -> N
         await client.secure.query(table)
 
 
-async def test_an_access_that_fails_or_is_repeated_is_no_entry(client: Dominus, server: Server) -> None:
+async def test_an_access_that_fails_is_an_entry_that_says_how(client: Dominus, server: Server) -> None:
+    """Its error tells of rows: of one with the same key, of one that the update met."""
     table = await secure_table(client)
-    with pytest.raises(ConflictError):
-        await client.db.insert(table, {"id": 1}, **WHY)
+    await client.db.query(table, **WHY)
+    for fails in (
+        client.db.insert(table, {"id": 1, "name": "secret"}, **WHY),
+        client.db.bulk_insert(table, [{"id": 5}, {"id": 1}], **WHY),
+        client.db.update(table, {"id": None}, {"name": "ada"}, **WHY),
+        client.db.query(table, filters={"nothing": 1}, **WHY),
+    ):
+        with pytest.raises(DominusError) as caught:
+            await fails
+        assert "secret" not in str(caught.value)
+        assert (caught.value.details or {}).get("line", 2) == 2
+    found = [(entry["operation"], entry["outcome"]) for entry in (await entries(client, table))[:-1]]
+    assert found == [
+        ("query", "unknown_column"),
+        ("update", "not_null_violation"),
+        ("bulk_insert", "unique_violation"),
+        ("insert", "unique_violation"),
+        ("query", "ok"),
+    ]
+    assert len((await client.secure.audit(table, outcome="unique_violation"))["items"]) == 2
+
+
+async def test_without_its_entry_a_failure_is_not_told(
+    client: Dominus, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = await secure_table(client)
+
+    async def fail(*_: Any) -> None:
+        raise OSError("gone")
+
+    monkeypatch.setattr(secure_access, "append", fail)
+    path, body = f"/api/scribe/data/public/{table}/insert", {"data": {"id": 1}, "reason": "x"}
+    reply = await server("POST", path, body)
+    assert (reply.status, b"unique" in reply.body) == (503, False)
+    reply = await server("POST", path, {"data": {"id": 1}})
+    assert reply.status == 403
+    reply = await server("POST", path, {"data": {"id": 77}, "reason": "x"})
+    assert reply.status == 503
+    monkeypatch.undo()
+    assert (await client.db.query(table, filters={"id": 77}, **WHY))["rows"] == []
+    assert len(await entries(client, table)) == 2
+
+
+async def test_a_repeat_is_no_access(client: Dominus, server: Server) -> None:
+    table = await secure_table(client)
     path, body = f"/api/scribe/data/public/{table}/insert", {"data": {"id": 5}, "reason": "x"}
     for _ in range(2):
         reply = await server("POST", path, body, headers={"idempotency-key": table})

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.typing import Connection, Record
     from dominus.orchestrator.handlers.context import Context
 
-__all__ = ["Access", "Chain", "append"]
+__all__ = ["OK", "Access", "Chain", "append"]
 
 _HEAD = "SELECT number, hash, at FROM dominus_secure.head($1, $2)"
 _APPEND = "SELECT dominus_secure.append($1, $2)"
+OK = "ok"
+MAX_FILTERS_BYTES = 64 * 1024
+"""A longer text of filters, a list of thousands of values, is an entry's by its hash and length."""
 _HASHED = (
     *("project", "environment", "number", "at", "subject", "actor", "reason", "operation"),
-    *("schema_name", "table_name", "filters", "row_count", "ids", "request_id"),
+    *("schema_name", "table_name", "filters", "row_count", "ids", "request_id", "outcome"),
 )
 
 
@@ -43,6 +46,8 @@ class Access:
     row_count: int = 0
     ids: str | None = None
     """A JSON list."""
+    outcome: str = OK
+    """Or the code of the error that it ended with."""
 
 
 class Chain:
@@ -72,6 +77,7 @@ class Chain:
 async def append(ctx: Context, connection: Connection, access: Access) -> None:
     """Write an entry in the transaction of the access, as its last statement: the others' entries wait for its end."""
     chain, subject = Chain(ctx), ctx.principal.subject
+    actor = (access.actor or "").strip()
     head = await connection.fetchrow(_HEAD, *chain.place)
     if head is None:
         raise RuntimeError("dominus_secure.head gave no row")
@@ -82,16 +88,26 @@ async def append(ctx: Context, connection: Connection, access: Access) -> None:
         "number": number,
         "at": moment(head["at"]),
         "subject": subject,
-        "actor": access.actor or subject,
+        "actor": actor or subject,
         "reason": access.reason,
         "operation": access.operation,
         "schema_name": access.schema,
         "table_name": access.table,
-        "filters": to_json(access.filters).decode() if access.filters else None,
+        "filters": _written(access.filters),
         "row_count": access.row_count,
         "ids": access.ids,
         "request_id": ctx.request_id,
+        "outcome": access.outcome,
     }
     digest = Chain.hash_of(head["hash"], entry)
     stored = entry | {"hash": "\\x" + digest.hex(), "mac": chain.mac_of(number, digest)}
     await connection.execute(_APPEND, to_json(stored).decode(), chain.mac_of(number, digest, is_head=True))
+
+
+def _written(filters: Mapping[str, Any] | None) -> str | None:
+    if not filters:
+        return None
+    text = to_json(filters)
+    if len(text) > MAX_FILTERS_BYTES:
+        text = to_json({"$sha256": hashlib.sha256(text).hexdigest(), "$bytes": len(text)})
+    return text.decode()

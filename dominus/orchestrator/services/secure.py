@@ -25,6 +25,7 @@ _FILTERS = {
     "actor": "actor = ${}",
     "subject": "subject = ${}",
     "operation": "operation = ${}",
+    "outcome": "outcome = ${}",
     "since": "at >= ${}",
     "until": "at < ${}",
 }
@@ -79,6 +80,7 @@ def _entry(row: Record) -> contract.AuditEntry:
         "row_count": row["row_count"],
         "ids": from_json(row["ids"]) if row["ids"] is not None else None,
         "request_id": row["request_id"],
+        "outcome": row["outcome"],
     }
 
 

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from dominus.contract.db import NAIVE_KEY, Row
 from dominus.errors import ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, copy_line, from_postgres
+from dominus.orchestrator.engines.postgres.secure_role import LEFT_BEHIND
 from dominus.orchestrator.engines.postgres.typing import Connection
 from dominus.orchestrator.sql.bulk_errors import SAVEPOINT, refused
 from dominus.orchestrator.sql.statements import MAX_TOUCHED, record_definition
@@ -167,6 +168,8 @@ async def move(connection: Connection, table: Table, total: int) -> None:
     """
     if total == 0:
         return
+    if table.is_secure:
+        await connection.execute(_TOUCHED)
     await connection.execute(SAVEPOINT)
     try:
         keys = [record["key"] for record in await connection.fetch(_KEYS)]
@@ -175,8 +178,6 @@ async def move(connection: Connection, table: Table, total: int) -> None:
     if NAIVE_KEY in keys and NAIVE_KEY not in table.columns:
         await _refuse_naive(connection, table)
         keys.remove(NAIVE_KEY)
-    if table.is_secure:
-        await connection.execute(_TOUCHED)
     # Sent as it is, not prepared: the statement is of one use, and may be long.
     try:
         await connection.execute(_moved_now(table, keys))
@@ -193,7 +194,8 @@ def _moved_now(table: Table, keys: Sequence[str], condition: str = "") -> str:
             f"WITH moved AS ({moving} RETURNING {table.touched('t')} AS k)"
             " INSERT INTO pg_temp.dominus_touched (k) SELECT k FROM moved"
         )
-    return f"{moving}; SET CONSTRAINTS ALL IMMEDIATE"
+    cleaning = f"; {LEFT_BEHIND}" if table.is_secure and table.has_foreign_keys else ""
+    return f"{moving}; SET CONSTRAINTS ALL IMMEDIATE{cleaning}"
 
 
 async def touched(connection: Connection) -> str | None:

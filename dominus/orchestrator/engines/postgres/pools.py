@@ -113,7 +113,8 @@ class Postgres:
     async def secure(self) -> Pool:
         """Return the connections for secure tables: of a login of their own, opened at the first use.
 
-        Nothing that users made runs there (see secure_role.py), and their triggers run where no way leads to its role.
+        Nothing that users made runs there with its rights. With less it may, where a foreign key leads to a table of
+        theirs (see secure_role.py): who writes to a table that has such cleans up with LEFT_BEHIND in its transaction.
 
         Raises:
             ServiceError: the login cannot be made, or can do too much.
@@ -195,7 +196,7 @@ def _data_pool(dsn: str, settings: ServerSettings, login: DataLogin) -> Any:
 def _secure_pool(dsn: str, settings: ServerSettings, login: DataLogin) -> Any:
     session = _session(settings, "dominus secure", login.data_role)
     made = {"user": login.user, "password": login.password, "connect": login.connect}
-    return _pool(dsn, max(2, settings.pool_size // 2), session, **made)
+    return _pool(dsn, max(2, settings.pool_size // 2), session, cleanup=_clean, **made)
 
 
 def _session(settings: ServerSettings, name: str, role: str) -> dict[str, str]:
