@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 from typing_extensions import TypedDict
 
 from dominus.contract.operation import Service
-from dominus.contract.request import Empty, Example, Identifier, Omit, Request
+from dominus.contract.request import Example, Identifier, Omit, Request
 
-__all__ = ["AUDIT", "MAX_AUDIT", "VERIFY", "AuditEntry", "AuditPage", "AuditRequest", "Verified", "secure"]
+__all__ = [
+    "AUDIT",
+    "MAX_AUDIT",
+    "VERIFY",
+    "AuditEntry",
+    "AuditPage",
+    "AuditRequest",
+    "Verified",
+    "VerifyRequest",
+    "secure",
+]
 
 MAX_AUDIT = 1000
 """Entries of a page."""
@@ -74,6 +84,21 @@ class AuditRequest(Request):
     cursor: Omit[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")]]
 
 
+class VerifyRequest(Request):
+    """Without any, from the first entry on; else from the one with which an earlier proof ended."""
+
+    example: ClassVar[Example] = {}
+
+    count: Annotated[int, Field(ge=0, lt=1 << 62)] = 0
+    hash: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+
+    @model_validator(mode="after")
+    def _is_one_entry(self) -> Self:
+        if bool(self.count) != bool(self.hash):
+            raise ValueError("count and hash are those of an earlier proof, both")
+        return self
+
+
 def moment(value: dt.datetime) -> str:
     """Write a time as an entry shows it, and as its hash has it."""
     return value.astimezone(dt.UTC).isoformat(timespec="microseconds")
@@ -89,5 +114,10 @@ AUDIT = secure.read(
     method="GET",
 )
 VERIFY = secure.read(
-    "verify", Empty, Verified, "Prove that the audit trail is whole.", path="audit/verify", method="GET"
+    "verify",
+    VerifyRequest,
+    Verified,
+    "Prove that the audit trail is whole.",
+    path="audit/verify",
+    method="GET",
 )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from dominus.contract import db as rows
 from dominus.contract import secure as contract
 from dominus.contract.db import Row
-from dominus.contract.request import Empty
 from dominus.contract.secure_context import SecureAccessContext
 from dominus.errors import ValidationError
 from dominus.namespaces.base import Namespace
@@ -435,16 +434,29 @@ class Secure(Namespace):
         )
         return await self._call(contract.AUDIT, request, timeout=timeout)
 
-    async def verify(self, *, timeout: float | None = None) -> contract.Verified:
+    async def verify(
+        self, since: contract.Verified | None = None, *, timeout: float | None = None
+    ) -> contract.Verified:
         """Prove that the audit trail is whole: `{"valid", "count", "hash", "broken_at", "reason"}`.
 
         Args:
-            timeout: seconds for the whole call; the client's without it. A million entries take some 20 s.
+            since: what an earlier call gave, with `valid` true: that its last entry is still the same, and all after
+                it are whole. The entries before it are not looked at again. Without it from the first entry on.
+            timeout: seconds for the whole call; the client's without it. TIMING
+
+        Raises:
+            ValidationError: `since` is no proof, or one that failed.
 
         Example:
             ```python
             proof = await dominus.secure.verify()
             assert proof["valid"], f"entry {proof['broken_at']}: {proof['reason']}"
+            later = await dominus.secure.verify(since=proof)
             ```
         """
-        return await self._call(contract.VERIFY, Empty(), timeout=timeout)
+        known: Any = {}
+        if since is not None:
+            if not isinstance(since, dict) or not since.get("valid"):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ValidationError("since: must be what a call of verify gave that found the trail whole")
+            known = {name: since.get(name) for name in ("count", "hash")}
+        return await self._call(contract.VERIFY, contract.VerifyRequest(**known), timeout=timeout)

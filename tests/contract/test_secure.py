@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import hashlib
 import itertools
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -13,14 +15,23 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
+from pydantic_core import to_json
 from server_support import Server, make_server, process_resources, server
 
 from dominus import Dominus, SecureAccessContext
 from dominus.contract.secure import moment
-from dominus.errors import AuthorizationError, ConflictError, DominusError, NotFoundError, SecureTableError
+from dominus.errors import (
+    AuthorizationError,
+    ConflictError,
+    DominusError,
+    NotFoundError,
+    SecureTableError,
+    ValidationError,
+)
 from dominus.orchestrator.handlers import secure_access
 from dominus.orchestrator.handlers.audit import Chain
 from dominus.orchestrator.serving.in_process import EmbeddedTransport
+from dominus.orchestrator.sql.statements import MAX_TOUCHED_BYTES
 
 __all__ = ["make_server", "process_resources", "server"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -250,6 +261,26 @@ async def test_what_an_update_touches_may_be_much(client: Dominus) -> None:
     assert (loaded["row_count"], loaded["ids"][:2], len(loaded["ids"])) == (12_000, [10, 11], 10_000)
 
 
+async def test_an_entry_is_bounded_in_bytes(client: Dominus, server: Server) -> None:
+    table = f"patients_{next(_numbers)}"
+    await client.ddl.add_table(table, [{"name": "id", "type": "text", "primary_key": True}])
+    await client.auth.create_secure_table(table)
+    keys = [f"{number:05}{'x' * 1000}" for number in range(400)]
+    await client.secure.bulk_insert(table, [{"id": key} for key in keys], **WHY)
+    await client.secure.query(table, filters={"id": keys}, limit=1000, sort_by="id", **WHY)
+    await client.secure.update(table, {"id": "y"}, {"id": keys[0]}, **WHY)
+    await client.secure.delete(table, all_rows=True, **WHY)
+    await client.secure.query(table, **WHY)
+    none, deleted, updated, read, loaded, _ = await entries(client, table)
+    for entry in (deleted, read, loaded):
+        size = len(json.dumps(entry["ids"]))
+        assert (entry["row_count"], 250_000 < size <= MAX_TOUCHED_BYTES) == (400, True)
+    assert read["ids"] == keys[: len(read["ids"])]
+    assert (none["ids"], none["row_count"], updated["ids"]) == (None, 0, ["y"])
+    sent = to_json({"id": keys})
+    assert read["filters"] == {"$sha256": hashlib.sha256(sent).hexdigest(), "$bytes": len(sent)}
+
+
 # --- nobody gets around it
 
 
@@ -443,6 +474,50 @@ async def test_fifty_at_once_leave_one_whole_chain(fresh: Dominus) -> None:
     assert numbers == list(range(51, 0, -1))
 
 
+async def test_writers_at_two_servers_leave_one_whole_chain(
+    fresh: Dominus, project: str, make_server: Callable[..., Awaitable[Server]]
+) -> None:
+    table = await secure_table(fresh)
+    async with client_of(await make_server(), project=project) as remote:
+        clients = (fresh, remote)
+        calls = [
+            call
+            for number in range(25)
+            for client in clients
+            for call in (
+                client.secure.insert(table, {"id": 100 + number}, reason="load", actor=f"a{number}"),
+                client.secure.query(table, reason="look"),
+            )
+        ]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        # Each key is inserted at one of the two, and refused at the other: both are entries.
+        refused = [result for result in results if isinstance(result, ConflictError)]
+        assert (len(refused), sum(isinstance(result, Exception) for result in results)) == (25, 25)
+        for client in clients:
+            proof = await client.secure.verify()
+            assert (proof["valid"], proof["count"]) == (True, 101)
+        assert len((await remote.secure.audit(outcome="unique_violation"))["items"]) == 25
+
+
+async def test_two_who_let_a_table_go_do_not_wait_for_each_other_for_ever(
+    client: Dominus, fresh: Dominus, server: Server
+) -> None:
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    system = server.resources.postgres.system
+    before = await system.fetchval(deadlocks)
+    for _ in range(10):
+        table = await plain_table(client)
+        made = [await each.auth.secure_tables.create(table) for each in (client, fresh)]
+        async with asyncio.timeout(10):
+            await asyncio.gather(
+                client.auth.delete_secure_table(made[0]["id"]), fresh.auth.delete_secure_table(made[1]["id"])
+            )
+        assert (await client.db.query(table))["total"] == 2
+    async with system.acquire() as connection:
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        assert await connection.fetchval(deadlocks) == before
+
+
 async def test_the_trail_is_asked_by_table_actor_operation_and_time(fresh: Dominus) -> None:
     one, two = await secure_table(fresh), await secure_table(fresh)
     for actor in ("ada", "bo"):
@@ -487,6 +562,16 @@ async def test_the_trail_takes_new_entries_only(fresh: Dominus, server: Server) 
 UNGUARDED = (
     "ALTER TABLE dominus.audit DISABLE TRIGGER USER; ALTER TABLE dominus.audit_heads DISABLE TRIGGER USER"
 )
+
+
+async def forge(server: Server, statements: str) -> None:
+    """Change the trail as its owner may, who has the database."""
+    async with server.resources.postgres.system.acquire() as connection, connection.transaction():
+        await connection.execute(UNGUARDED)
+        await connection.execute(statements)
+        await connection.execute(UNGUARDED.replace("DISABLE", "ENABLE"))
+
+
 FORGED = "project = '{}' AND number = 3"
 
 
@@ -495,7 +580,18 @@ FORGED = "project = '{}' AND number = 3"
     [
         (f"UPDATE dominus.audit SET reason = 'x' WHERE {FORGED}", 3, "changed"),
         (f"UPDATE dominus.audit SET ids = '[]' WHERE {FORGED}", 3, "changed"),
+        (f"UPDATE dominus.audit SET outcome = 'ok', actor = 'x' WHERE {FORGED}", 3, "changed"),
+        (f"UPDATE dominus.audit SET at = at + interval '1 microsecond' WHERE {FORGED}", 3, "changed"),
         (f"DELETE FROM dominus.audit WHERE {FORGED}", 3, "missing"),
+        ("DELETE FROM dominus.audit WHERE project = '{}' AND number = 1", 1, "missing"),
+        (("UPDATE dominus.audit SET number = 100 WHERE project = '{0}' AND number = 3;"
+         " UPDATE dominus.audit SET number = 3 WHERE project = '{0}' AND number = 4;"
+         " UPDATE dominus.audit SET number = 4 WHERE project = '{0}' AND number = 100"), 3, "changed"),
+        (("INSERT INTO dominus.audit SELECT (json_populate_record(a, '{{\"number\": 7}}')).* FROM dominus.audit a"
+         " WHERE project = '{}' AND number = 6"), 7, "changed"),
+        (("ALTER TABLE dominus.audit DROP CONSTRAINT counts_from_one;"
+         " INSERT INTO dominus.audit SELECT (json_populate_record(a, '{{\"number\": -7}}')).* FROM dominus.audit a"
+         " WHERE project = '{}' AND number = 6"), -7, "orchestrator"),
         ("DELETE FROM dominus.audit WHERE project = '{}' AND number > 4", 5, "last entries"),
         (("DELETE FROM dominus.audit WHERE project = '{0}' AND number > 4;"
          " UPDATE dominus.audit_heads h SET number = 4, hash = a.hash, mac = a.mac FROM dominus.audit a"
@@ -512,14 +608,92 @@ async def test_verify_names_the_first_entry_that_is_broken(
     for _ in range(5):
         await fresh.secure.query(table, **WHY)
     assert (await fresh.secure.verify())["valid"]
-    async with server.resources.postgres.system.acquire() as connection, connection.transaction():
-        # As its owner may, who has the database.
-        await connection.execute(UNGUARDED)
-        await connection.execute(forgery.format(project))
-        await connection.execute(UNGUARDED.replace("DISABLE", "ENABLE"))
+    await forge(server, forgery.format(project))
     proof = await fresh.secure.verify()
     assert (proof["valid"], proof["broken_at"]) == (False, broken_at)
     assert reason in (proof["reason"] or "")
+
+
+async def test_a_proof_goes_on_from_an_earlier_one(fresh: Dominus, project: str, server: Server) -> None:
+    table = await secure_table(fresh)
+    for _ in range(3):
+        await fresh.secure.query(table, **WHY)
+    proof = await fresh.secure.verify()
+    assert await fresh.secure.verify(since=proof) == proof
+    await fresh.secure.query(table, **WHY)
+    later = await fresh.secure.verify(since=proof)
+    assert (later["valid"], later["count"]) == (True, 5)
+    assert later == await fresh.secure.verify()
+    # What came before is not looked at again: that is what makes it cheap.
+    await forge(server, f"UPDATE dominus.audit SET reason = 'x' WHERE project = '{project}' AND number = 2")
+    assert (await fresh.secure.verify(since=proof))["valid"]
+    assert (await fresh.secure.verify())["broken_at"] == 2
+    broken = await fresh.secure.verify()
+    with pytest.raises(ValidationError):
+        await fresh.secure.verify(since=broken)
+    for nonsense in (dt.datetime.now(dt.UTC), {"valid": True}, {"valid": True, "count": 3, "hash": "x"}):
+        with pytest.raises(ValidationError):
+            await fresh.secure.verify(since=nonsense)  # type: ignore[arg-type]
+
+
+async def test_an_older_copy_of_the_trail_is_found_by_an_earlier_proof(
+    fresh: Dominus, project: str, server: Server
+) -> None:
+    table = await secure_table(fresh)
+    await fresh.secure.query(table, **WHY)
+    audit, heads = [
+        await server.resources.postgres.system.fetchval(
+            f"SELECT json_agg(t)::text FROM dominus.{name} t WHERE project = '{project}'"
+        )
+        for name in ("audit", "audit_heads")
+    ]
+    await fresh.secure.query(table, **WHY)
+    proof = await fresh.secure.verify()
+    await forge(
+        server,
+        "".join(
+            f"DELETE FROM dominus.{name} WHERE project = '{project}';"
+            f"INSERT INTO dominus.{name} SELECT * FROM json_populate_recordset(NULL::dominus.{name}, '{rows}');"
+            for name, rows in (("audit", audit), ("audit_heads", heads))
+        ),
+    )
+    assert (await fresh.secure.verify())["valid"]
+    found = await fresh.secure.verify(since=proof)
+    assert (found["valid"], found["broken_at"]) == (False, 3)
+    await fresh.secure.query(table, reason="another third")
+    found = await fresh.secure.verify(since=proof)
+    assert (found["valid"], found["broken_at"]) == (False, 3)
+
+
+async def test_a_trail_is_proved_while_it_grows(fresh: Dominus) -> None:
+    table = await secure_table(fresh)
+    ended = asyncio.Event()
+
+    async def write() -> None:
+        while not ended.is_set():
+            await fresh.secure.query(table, **WHY)
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        for _ in range(4):
+            tasks.create_task(write())
+        proofs = [await fresh.secure.verify() for _ in range(30)]
+        ended.set()
+    assert all(proof["valid"] for proof in proofs), proofs
+    assert proofs[-1]["count"] > proofs[0]["count"]
+
+
+async def test_a_page_of_long_entries_is_cut_short_and_goes_on(fresh: Dominus) -> None:
+    table = f"patients_{next(_numbers)}"
+    await fresh.ddl.add_table(table, [{"name": "id", "type": "text", "primary_key": True}])
+    await fresh.auth.create_secure_table(table)
+    await fresh.secure.bulk_insert(table, [{"id": f"{n:05}{'x' * 1000}"} for n in range(250)], **WHY)
+    for _ in range(20):
+        await fresh.secure.query(table, limit=250, columns=["id"], **WHY)
+    page = await fresh.secure.audit(limit=22)
+    assert 10 < len(page["items"]) < 22
+    rest = await fresh.secure.audit(limit=22, cursor=page["cursor"])
+    assert [entry["number"] for entry in page["items"] + rest["items"]] == list(range(22, 0, -1))
+    assert rest["cursor"] is None
 
 
 async def test_who_rewrites_the_whole_chain_lacks_the_key(

@@ -89,7 +89,9 @@ async def trap(server: Server, client: Dominus, request: pytest.FixtureRequest) 
 
 WRITES: dict[str, Any] = {
     "insert": lambda rows, table: rows.insert(table, {"id": 1, "doctor": 1, "name": "ada"}, **WHY),
-    "bulk_insert": lambda rows, table: rows.bulk_insert(table, [{"id": 1, "doctor": 1, "name": "ada"}], **WHY),
+    "bulk_insert": lambda rows, table: rows.bulk_insert(
+        table, [{"id": 1, "doctor": 1, "name": "ada"}], **WHY
+    ),
 }
 
 

@@ -87,7 +87,9 @@ async def audited(
     return record
 
 
-async def witnessed(ctx: Context, operation: str, request: contract.Access, work: Awaitable[Answer]) -> Answer:
+async def witnessed(
+    ctx: Context, operation: str, request: contract.Access, work: Awaitable[Answer]
+) -> Answer:
     """Run a request on rows; where a secure table refuses it, or it fails, write that down in a transaction of its own.
 
     An error tells of rows, too (that a key is taken, that an update met some): without its entry it is not told.

@@ -16,7 +16,7 @@ from dominus.orchestrator.engines.postgres.errors import FAILURES, copy_line, fr
 from dominus.orchestrator.engines.postgres.secure_role import LEFT_BEHIND
 from dominus.orchestrator.engines.postgres.typing import Connection
 from dominus.orchestrator.sql.bulk_errors import SAVEPOINT, refused
-from dominus.orchestrator.sql.statements import MAX_TOUCHED, record_definition
+from dominus.orchestrator.sql.statements import MAX_TOUCHED, clipped, record_definition
 from dominus.orchestrator.sql.tables import Column, Table, naive_datetime, quote
 
 __all__ = ["as_lines", "copy_lines", "move", "touched"]
@@ -31,8 +31,9 @@ CREATE TEMP TABLE dominus_staging (
 """
 _TOUCHED = "CREATE TEMP TABLE dominus_touched (place bigserial, k json) ON COMMIT DROP"
 _READ_TOUCHED = (
-    "SELECT (json_agg(t.k ORDER BY t.place) FILTER (WHERE t.k IS NOT NULL))::text"
-    f" FROM pg_temp.dominus_touched AS t WHERE t.place <= {MAX_TOUCHED}"
+    f"SELECT {clipped('q.touched')}"
+    " FROM (SELECT json_agg(t.k ORDER BY t.place) FILTER (WHERE t.k IS NOT NULL) AS touched"
+    f" FROM pg_temp.dominus_touched AS t WHERE t.place <= {MAX_TOUCHED}) AS q"
 )
 _KEYS = "SELECT DISTINCT json_object_keys(s.j) AS key FROM pg_temp.dominus_staging AS s"
 # Lines are stored in the order in which they come: the table is new, and only this transaction's.

@@ -150,9 +150,7 @@ class DirectPool(_Base):
         """Return a context manager that holds a connection; `is_inert`: nothing that users made runs on it."""
         return _Acquire(self, timeout or ACQUIRE_SECONDS, is_inert=is_inert)
 
-    async def release(
-        self, connection: Any, *, timeout: float | None = None, is_inert: bool = False
-    ) -> None:
+    async def release(self, connection: Any, *, timeout: float | None = None, is_inert: bool = False) -> None:
         """Take a connection back; it is cleaned in the background, unless nothing that users made ran on it."""
         if self._cleanup is None or is_inert or not _is_usable(connection):
             if not self._pass_on(connection):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["SecureTables"]
 
 # Those who register and release tables take turns: of two who release one, the last gives the table back.
-_TURN = "LOCK TABLE dominus.secure_tables IN SHARE ROW EXCLUSIVE MODE"
+_TURN = "LOCK TABLE dominus.secure_turns IN EXCLUSIVE MODE"
 _IS_STILL = "SELECT EXISTS (SELECT FROM dominus.secure_tables WHERE schema_name = $1 AND table_name = $2)"
 
 
@@ -49,6 +49,7 @@ class SecureTables(EntityHandlers):
             raise NotFoundError(
                 f"there is no schema {schema!r}", code="unknown_schema", details={"schema": schema}
             )
+        await connection.execute(_TURN)
         await make_secure(connection, ctx.resources.settings.data_role, schema, table)
         await self._note(ctx, connection, record, "create_secure_table")
 
