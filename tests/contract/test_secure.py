@@ -182,6 +182,38 @@ async def test_rows_come_back_as_those_of_a_plain_table(client: Dominus) -> None
     assert (entry["filters"], entry["ids"], entry["actor"]) == (filters, [2], "service:root")
 
 
+@pytest.mark.parametrize("name", ["reason", "actor"])
+@pytest.mark.parametrize("value", ["x" * 1001, "a\0b", "\ud800", 7, ["x"], {"a": 1}], ids=repr)
+async def test_a_reason_and_an_actor_are_short_texts(
+    name: str, value: Any, client: Dominus, server: Server
+) -> None:
+    table = await secure_table(client)
+    with pytest.raises(ValidationError):
+        await client.secure.query(table, **(WHY | {name: value}))
+    reply = await server("POST", f"/api/scribe/data/public/{table}/query", WHY | {name: "x" * 1001})
+    assert reply.status == 400
+    assert len(await entries(client, table)) == 1
+
+
+async def test_the_actor_adds_to_the_subject_and_never_replaces_it(client: Dominus) -> None:
+    table = await secure_table(client)
+    token = (await client.auth.mint_jwt("ada", scope=["db:read"]))["access_token"]
+    for actor in (None, "", "  ", "service:root", " bo\n", "x" * 1000):
+        await client.as_user(token).secure.query(table, reason=" why ", actor=actor)
+    found = (await entries(client, table))[-2::-1]
+    assert {(entry["subject"], entry["reason"]) for entry in found} == {("ada", " why ")}
+    actors = ["ada", "ada", "ada", "service:root", "bo", "x" * 1000]
+    assert [entry["actor"] for entry in found] == actors
+
+
+async def test_an_entry_has_the_request_id_of_its_call(client: Dominus, server: Server) -> None:
+    table = await secure_table(client)
+    reply = await server(
+        "POST", f"/api/scribe/data/public/{table}/query", WHY, headers={"x-request-id": "abc-1"}
+    )
+    assert (await entries(client, table))[0]["request_id"] == reply.headers["x-request-id"]
+
+
 async def test_a_context_a_block_and_keywords_say_the_same(client: Dominus) -> None:
     table = await secure_table(client)
     context = SecureAccessContext(reason="care", actor="dr.bo")
@@ -326,10 +358,23 @@ async def test_rights_that_were_given_before_end(client: Dominus, server: Server
 
 async def test_the_shape_of_a_secure_table_cannot_be_changed(client: Dominus) -> None:
     table = await secure_table(client)
-    with pytest.raises(AuthorizationError):
-        await client.ddl.add_column(table, "more", "text")
-    with pytest.raises(AuthorizationError):
-        await client.ddl.drop_table(table)
+    records = (await client.auth.list_secure_tables(limit=1000))["items"]
+    (record,) = [one for one in records if one["table_name"] == table]
+    for change in (
+        client.ddl.add_column(table, "more", "text"),
+        client.ddl.drop_table(table),
+        client.ddl.truncate_table("public", table),
+        client.ddl.create_index("public", table, f"i_{table}", ["name"]),
+    ):
+        with pytest.raises(ConflictError) as caught:
+            await change
+        assert caught.value.code == "table_is_secure"
+        assert "auth.delete_secure_table" in (caught.value.hint or "")
+    # The way that the hint names.
+    await client.auth.delete_secure_table(record["id"])
+    await client.ddl.add_column(table, "more", "text")
+    await client.auth.create_secure_table(table)
+    assert (await client.secure.insert(table, {"id": 5, "more": "x"}, **WHY))["more"] == "x"
 
 
 @pytest.mark.parametrize(
