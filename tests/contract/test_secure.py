@@ -502,6 +502,31 @@ async def test_its_scopes_say_who_may(client: Dominus) -> None:
         await insider.secure.audit()
 
 
+async def test_one_caller_leaves_connections_of_secure_tables_to_others(
+    client: Dominus, make_server: Callable[..., Awaitable[Server]]
+) -> None:
+    """The pool of secure tables is smaller than that of the others, and shared by its own measure."""
+    other = await make_server(pool_size=8)
+    table, second = await secure_table(client), await secure_table(client)
+    pool = await other.resources.postgres.secure()
+    async with client_of(other) as remote, pool.acquire() as connection:
+        greedy = remote.as_user(
+            (await client.auth.mint_jwt("greedy", scope=["db:read", "db:write"]))["access_token"]
+        )
+        async with connection.transaction():
+            await connection.execute(f"UPDATE public.{table} SET name = 'held'")
+            waiting = [
+                asyncio.create_task(greedy.secure.update(table, {"name": "x"}, {"id": 1}, **WHY))
+                for _ in range(20)
+            ]
+            async with asyncio.timeout(5):
+                while other.resources.secure_share.held_by("greedy") < 2:
+                    await asyncio.sleep(0.01)
+                assert (await remote.secure.query(second, **WHY))["total"] == 2
+        await asyncio.gather(*waiting)
+    assert pool.get_max_size() == 4  # type: ignore[attr-defined]
+
+
 # --- the trail
 
 

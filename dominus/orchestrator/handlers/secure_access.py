@@ -112,7 +112,7 @@ async def _note(ctx: Context, operation: str, request: contract.Access, error: D
         access = access_of(operation, table, request, 0, None, error.code)
         pool = await resources.postgres.secure()
         async with (
-            resources.data_share.of(ctx.principal.subject, (table.schema, table.name)),
+            resources.secure_share.of(ctx.principal.subject, (table.schema, table.name)),
             pool.acquire(is_inert=True) as connection,
             connection.transaction(),
         ):

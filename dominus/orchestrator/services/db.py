@@ -89,7 +89,8 @@ async def _run(
         try:
             table.refuse_naive(request.naive or ())
             statement = build(table)
-            async with ctx.resources.data_share.of(ctx.principal.subject, (table.schema, table.name)):
+            share = ctx.resources.secure_share if table.is_secure else ctx.resources.data_share
+            async with share.of(ctx.principal.subject, (table.schema, table.name)):
                 if table.is_secure:
                     return await audited(ctx, operation, request, table, statement), statement
                 asked = postgres.data.fetchrow(statement.sql, *statement.args, is_inert=statement.is_inert)
@@ -215,9 +216,10 @@ async def _store_lines(
     known = await catalog.latest(request.schema_, request.table)
     require_reason(ctx, known, request.reason)
     pool = await ctx.resources.postgres.secure() if known.is_secure else ctx.resources.postgres.data
+    share = ctx.resources.secure_share if known.is_secure else ctx.resources.data_share
     async with (
         ctx.resources.bulk_share.of(subject),
-        ctx.resources.data_share.of(subject, (request.schema_, request.table)),
+        share.of(subject, (request.schema_, request.table)),
         pool.acquire(is_inert=known.is_secure and not known.has_foreign_keys) as connection,
         connection.transaction(),
     ):

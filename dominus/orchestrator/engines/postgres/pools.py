@@ -28,7 +28,7 @@ from dominus.orchestrator.engines.postgres.secure_role import secure_role_of
 from dominus.orchestrator.engines.postgres.typing import Connection, Pool
 from dominus.orchestrator.settings import ServerSettings
 
-__all__ = ["Postgres", "connect", "describe_dsn"]
+__all__ = ["Postgres", "connect", "describe_dsn", "secure_pool_size"]
 
 logger = logging.getLogger("dominus.postgres")
 
@@ -184,6 +184,11 @@ class Postgres:
         return [self.system, self.data, *([self._secure] if self._secure is not None else [])]
 
 
+def secure_pool_size(size: int) -> int:
+    """Return how many connections secure tables have beside a data pool of this size."""
+    return max(2, size // 2)
+
+
 def _data_pool(dsn: str, settings: ServerSettings, login: DataLogin) -> Any:
     session = _session(settings, "dominus data", settings.data_role)
     given = settings.data_url.get_secret_value() if settings.data_url is not None else ""
@@ -196,7 +201,7 @@ def _data_pool(dsn: str, settings: ServerSettings, login: DataLogin) -> Any:
 def _secure_pool(dsn: str, settings: ServerSettings, login: DataLogin) -> Any:
     session = _session(settings, "dominus secure", login.data_role)
     made = {"user": login.user, "password": login.password, "connect": login.connect}
-    return _pool(dsn, max(2, settings.pool_size // 2), session, cleanup=_clean, **made)
+    return _pool(dsn, secure_pool_size(settings.pool_size), session, cleanup=_clean, **made)
 
 
 def _session(settings: ServerSettings, name: str, role: str) -> dict[str, str]:
