@@ -242,7 +242,8 @@ async def test_an_access_that_fails_is_an_entry_that_says_how(client: Dominus, s
         with pytest.raises(DominusError) as caught:
             await fails
         assert "secret" not in str(caught.value)
-        assert (caught.value.details or {}).get("line", 2) == 2
+        details: Any = caught.value.details
+        assert details.get("line", 2) == 2
     found = [(entry["operation"], entry["outcome"]) for entry in (await entries(client, table))[:-1]]
     assert found == [
         ("query", "unknown_column"),

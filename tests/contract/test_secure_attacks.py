@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from server_support import Server, make_server, process_resources, server
 from test_secure import client_of
 
 from dominus import Dominus
-from dominus.errors import ConflictError, DominusError
+from dominus.errors import AuthorizationError, ConflictError, DominusError
 from dominus.orchestrator.engines.postgres import secure_role
 
 __all__ = ["make_server", "process_resources", "server"]
@@ -87,11 +87,10 @@ async def trap(server: Server, client: Dominus, request: pytest.FixtureRequest) 
     await as_session(server, "RESET search_path; DROP FUNCTION public.to_json(bigint)")
 
 
-WRITES: dict[str, Any] = {
-    "insert": lambda rows, table: rows.insert(table, {"id": 1, "doctor": 1, "name": "ada"}, **WHY),
-    "bulk_insert": lambda rows, table: rows.bulk_insert(
-        table, [{"id": 1, "doctor": 1, "name": "ada"}], **WHY
-    ),
+ROW = {"id": 1, "doctor": 1, "name": "ada"}
+WRITES: dict[str, Callable[[Any, str], Awaitable[Any]]] = {
+    "insert": lambda rows, table: rows.insert(table, ROW, **WHY),
+    "bulk_insert": lambda rows, table: rows.bulk_insert(table, [ROW], **WHY),
 }
 
 
@@ -162,17 +161,45 @@ async def test_a_materialized_view_keeps_a_table_from_becoming_secure(
     await client.auth.create_secure_table(table)
 
 
-async def test_a_view_of_a_superuser_keeps_a_table_from_becoming_secure(
+async def test_a_view_of_who_may_read_secure_tables_keeps_a_table_from_becoming_one(
     client: Dominus, server: Server
 ) -> None:
-    table = f"seen_{next(_numbers)}"
+    """As a superuser may, and whoever an administrator made a member of their role."""
+    table, role = f"seen_{next(_numbers)}", f"auditor_{next(_numbers)}"
     await as_session(server, f"CREATE TABLE {table} (id bigint PRIMARY KEY)")
-    system = server.resources.postgres.system
-    if not await system.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
-        pytest.skip("the owner is no superuser")
-    await system.execute(f"CREATE VIEW public.v_{table} AS SELECT * FROM public.{table}")
+    await as_session(server, f"GRANT SELECT ON {table} TO PUBLIC")
+    await server.resources.postgres.system.execute(f"""
+        CREATE ROLE {role};
+        GRANT {role} TO CURRENT_USER;
+        GRANT dominus_data_secure TO {role};
+        GRANT CREATE ON SCHEMA public TO {role};
+        SET ROLE {role};
+        CREATE VIEW public.v_{table} AS SELECT * FROM public.{table};
+        RESET ROLE;
+    """)
     with pytest.raises(ConflictError, match="view of a superuser"):
         await client.auth.create_secure_table(table)
+
+
+async def test_a_table_in_the_place_of_a_secure_one_is_not_written_to(
+    client: Dominus, server: Server
+) -> None:
+    """An administrator dropped it, and left its record: its triggers would run with the rights to all secure tables."""
+    table = f"gone_{next(_numbers)}"
+    await as_session(server, f"CREATE TABLE {table} (id bigint PRIMARY KEY)")
+    await client.auth.create_secure_table(table)
+    pool = await server.resources.postgres.secure()
+    await pool.execute(f"DROP TABLE public.{table}")
+    await as_session(server, f"CREATE TABLE {table} (id bigint PRIMARY KEY); GRANT ALL ON {table} TO PUBLIC")
+    for call in (
+        client.secure.insert(table, {"id": 1}, **WHY),
+        client.secure.bulk_insert(table, [{"id": 1}], **WHY),
+        client.secure.query(table, **WHY),
+    ):
+        with pytest.raises(AuthorizationError, match="replaced"):
+            await call
+    assert (await client.secure.audit(table, outcome="insufficient_privilege"))["items"]
+    assert await as_session(server, f"DELETE FROM {table}") == "DELETE 0"
 
 
 async def test_a_sequence_of_others_is_named(client: Dominus, server: Server) -> None:

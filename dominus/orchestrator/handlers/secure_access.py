@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dominus.errors import AuthorizationError, DominusError, SecureTableError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
-from dominus.orchestrator.engines.postgres.secure_role import LEFT_BEHIND
+from dominus.orchestrator.engines.postgres.secure_role import LEFT_BEHIND, secure_role_of
 from dominus.orchestrator.handlers.audit import OK, Access, append
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def require_reason(ctx: Context, table: Table, reason: str | None) -> None:
 
     Raises:
         SecureTableError: the table is secure, and there is no reason.
-        AuthorizationError: it is, and the caller has none of its scopes.
+        AuthorizationError: it is, and the caller has none of its scopes; or it is another table by now.
     """
     if table.secure_scopes is None:
         return
@@ -45,6 +45,14 @@ def require_reason(ctx: Context, table: Table, reason: str | None) -> None:
         raise AuthorizationError(
             f"{table.label!r} is a secure table, which needs one of the scopes {', '.join(table.secure_scopes)}",
             details={"scopes": list(table.secure_scopes)},
+        )
+    if table.owner != secure_role_of(ctx.resources.settings.data_role):
+        # What stands there now may have triggers, which would run with the rights to all secure tables.
+        raise AuthorizationError(
+            f"{table.label!r} is registered as a secure table, and was replaced by another: its owner is {table.owner}",
+            code="insufficient_privilege",
+            details={"schema": table.schema, "table": table.name},
+            hint="delete its record (auth.delete_secure_table), and make it secure again",
         )
 
 
@@ -98,7 +106,7 @@ async def witnessed(
         return await work
     except DominusError as error:
         # What is the server's fault tells nothing of rows, and has a fixed text.
-        if error.status_code < 500:
+        if error.status_code is not None and error.status_code < 500:
             await _note(ctx, operation, request, error)
         raise
 
