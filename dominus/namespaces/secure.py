@@ -394,7 +394,10 @@ class Secure(Namespace):
         cursor: str | None = None,
         timeout: float | None = None,
     ) -> contract.AuditPage:
-        """Return who touched secure tables and why, newest first: `{"items", "cursor"}`. Needs `secure:read`.
+        """Return who touched secure tables, or tried to, and why, newest first: `{"items", "cursor"}`.
+
+        It needs `secure:read`. A page ends before its limit where its entries are long (4 MB): go on while there is a
+        `cursor`.
 
         Args:
             table: only accesses to this table.
@@ -442,7 +445,7 @@ class Secure(Namespace):
         Args:
             since: what an earlier call gave, with `valid` true: that its last entry is still the same, and all after
                 it are whole. The entries before it are not looked at again. Without it from the first entry on.
-            timeout: seconds for the whole call; the client's without it. TIMING
+            timeout: seconds for the whole call; the client's without it. A million entries take some 15 s.
 
         Raises:
             ValidationError: `since` is no proof, or one that failed.

@@ -26,8 +26,12 @@ from dominus.errors import (
     DominusError,
     NotFoundError,
     SecureTableError,
+    ServiceError,
     ValidationError,
 )
+from dominus.orchestrator.engines.postgres import data_login
+from dominus.orchestrator.engines.postgres.data_login import derive_login
+from dominus.orchestrator.engines.postgres.pools import _secure_pool  # pyright: ignore[reportPrivateUsage]
 from dominus.orchestrator.handlers import secure_access
 from dominus.orchestrator.handlers.audit import Chain
 from dominus.orchestrator.serving.in_process import EmbeddedTransport
@@ -108,6 +112,8 @@ async def as_session(server: Server, statement: str, *args: Any) -> Any:
     """Run SQL with the rights of a native session."""
     async with server.resources.postgres.data.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL search_path = public")
+        if not args:
+            return await connection.execute(statement)
         return await connection.fetch(statement, *args)
 
 
@@ -476,6 +482,73 @@ async def test_what_is_no_table_cannot_be_secure(client: Dominus) -> None:
     for table, schema in (("nowhere", "public"), ("secrets", "dominus"), ("x", "nowhere")):
         with pytest.raises(NotFoundError):
             await client.auth.create_secure_table(table, schema)
+
+
+async def test_no_table_of_a_schema_that_sessions_could_drop_becomes_secure(
+    client: Dominus, server: Server
+) -> None:
+    schema = f"ward_{next(_numbers)}"
+    system = server.resources.postgres.system
+    await system.execute(
+        f"GRANT CREATE ON DATABASE {await system.fetchval('SELECT current_database()')} TO dominus_data"
+    )
+    await as_session(server, f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.beds (id int)")
+    with pytest.raises(ConflictError, match="its schema belongs to the role of sessions"):
+        await client.auth.create_secure_table("beds", schema)
+
+
+async def test_the_tables_of_a_tenant_are_made_secure_by_its_own_project_alone(
+    client: Dominus, fresh: Dominus, project: str
+) -> None:
+    slug = f"clinic-{project}"
+    schema = (await fresh.ddl.provision_tenant(slug))["schema"]
+    await fresh.ddl.create_table(schema, "beds", COLUMNS)
+    with pytest.raises(NotFoundError) as caught:
+        await client.auth.create_secure_table("beds", schema)
+    assert caught.value.code == "unknown_schema"
+    await fresh.auth.create_secure_table("beds", schema)
+    await fresh.secure.insert("beds", {"id": 1}, schema=schema, **WHY)
+    with pytest.raises(SecureTableError):
+        await fresh.db.query("beds", schema=schema)
+
+
+async def test_the_list_of_tables_does_not_tell_how_many_rows_a_secure_one_has(
+    client: Dominus, server: Server
+) -> None:
+    table = await plain_table(client)
+    await as_session(server, f"ANALYZE {table}")
+
+    async def estimate() -> int:
+        return {one["table_name"]: one["estimated_rows"] for one in await client.db.tables()}[table]
+
+    assert await estimate() == 2
+    await client.auth.create_secure_table(table)
+    assert await estimate() == 0
+
+
+async def test_a_table_that_could_not_be_reached_does_not_become_secure(
+    client: Dominus, make_server: Callable[..., Awaitable[Server]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner of the database may make no roles."""
+    other = await make_server()
+
+    async def refuse(*_: Any) -> None:
+        raise asyncpg.InsufficientPrivilegeError("permission denied to create role")
+
+    monkeypatch.setattr(data_login.DataLogin, "_make", refuse)
+    table = await plain_table(client)
+    fake = derive_login(other.resources.vault, "nobody_secure", other.resources.postgres.system)
+    monkeypatch.setattr(
+        other.resources.postgres,
+        "_open_secure",
+        lambda: _secure_pool(other.resources.postgres._dsn, other.resources.settings, fake),  # pyright: ignore[reportPrivateUsage]
+    )
+    async with client_of(other) as remote:
+        with pytest.raises(ServiceError) as caught:
+            await remote.auth.create_secure_table(table)
+    assert caught.value.code == "secure_tables_unavailable"
+    assert "CREATEROLE" in (caught.value.hint or "")
+    assert (await client.db.query(table))["total"] == 2
 
 
 async def test_its_scopes_say_who_may(client: Dominus) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dominus.errors import AuthorizationError, DominusError, SecureTableError
+from dominus.errors import AuthorizationError, DominusError, NotFoundError, SecureTableError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.engines.postgres.secure_role import LEFT_BEHIND, secure_role_of
 from dominus.orchestrator.handlers.audit import OK, Access, append
@@ -105,8 +105,9 @@ async def witnessed(
     try:
         return await work
     except DominusError as error:
-        # What is the server's fault tells nothing of rows, and has a fixed text.
-        if error.status_code is not None and error.status_code < 500:
+        # What is the server's fault has a fixed text, which tells nothing of rows; and there is no table to write of.
+        is_about_rows = error.status_code is not None and error.status_code < 500
+        if is_about_rows and not isinstance(error, NotFoundError):
             await _note(ctx, operation, request, error)
         raise
 
@@ -127,8 +128,6 @@ async def _note(ctx: Context, operation: str, request: contract.Access, error: D
             await append(ctx, connection, access)
     except (DominusError, *FAILURES) as lost:
         failure = from_postgres(lost)
-        if failure.code in {"unknown_table", "unknown_schema"}:
-            return
         if isinstance(error, AuthorizationError):
             # Refused before a row was read: there is nothing to keep back.
             logger.warning("a refused access to a secure table was not written down: %s", failure.code)

@@ -38,7 +38,7 @@ SELECT coalesce(json_agg(json_build_object(
   'schema_name', n.nspname,
   'type', CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
                          WHEN 'f' THEN 'foreign table' ELSE 'table' END,
-  'estimated_rows', greatest(c.reltuples, 0)::int8
+  'estimated_rows', CASE WHEN has_table_privilege(c.oid, 'SELECT') THEN greatest(c.reltuples, 0)::int8 ELSE 0 END
 ) ORDER BY c.relname), '[]')::text
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

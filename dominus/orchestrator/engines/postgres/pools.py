@@ -117,7 +117,7 @@ class Postgres:
         theirs (see secure_role.py): who writes to a table that has such cleans up with LEFT_BEHIND in its transaction.
 
         Raises:
-            ServiceError: the login cannot be made, or can do too much.
+            ServiceError: the login cannot be made (`secure_tables_unavailable`), or can do too much.
         """
         async with self._opening:
             if self._secure is None:
@@ -125,7 +125,18 @@ class Postgres:
             return self._secure
 
     async def _checked_secure(self) -> Pool:
-        pool: Pool = await self._open_secure()
+        try:
+            pool: Pool = await self._open_secure()
+        except ServiceError as error:
+            if error.code != "data_login_missing":
+                raise
+            raise ServiceError(
+                "secure tables need a database login of their own, which the user of DOMINUS_DATABASE_URL may not make",
+                code="secure_tables_unavailable",
+                retryable=False,
+                hint="as an administrator: ALTER ROLE <this user> CREATEROLE;"
+                " GRANT <DOMINUS_DATA_ROLE>_secure TO <this user> WITH ADMIN OPTION",
+            ) from error
         try:
             async with pool.acquire() as connection:
                 await check_powers(self.system, connection)
