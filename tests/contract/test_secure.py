@@ -501,7 +501,8 @@ async def test_the_tables_of_a_tenant_are_made_secure_by_its_own_project_alone(
     client: Dominus, fresh: Dominus, project: str
 ) -> None:
     slug = f"clinic-{project}"
-    schema = (await fresh.ddl.provision_tenant(slug))["schema"]
+    made: Any = await fresh.ddl.provision_tenant(slug)
+    schema: str = made["schema"]
     await fresh.ddl.create_table(schema, "beds", COLUMNS)
     with pytest.raises(NotFoundError) as caught:
         await client.auth.create_secure_table("beds", schema)
@@ -519,7 +520,8 @@ async def test_the_list_of_tables_does_not_tell_how_many_rows_a_secure_one_has(
     await as_session(server, f"ANALYZE {table}")
 
     async def estimate() -> int:
-        return {one["table_name"]: one["estimated_rows"] for one in await client.db.tables()}[table]
+        listed: Any = await client.db.tables()
+        return {one["table_name"]: one["estimated_rows"] for one in listed}[table]
 
     assert await estimate() == 2
     await client.auth.create_secure_table(table)
