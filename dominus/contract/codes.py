@@ -64,6 +64,7 @@ SHAPED = (
     "unknown_type",
     "unknown_schema",
     "insufficient_privilege",
+    "table_is_secure",
     "lock_timeout",
     "wrong_state",
 )

@@ -18,7 +18,7 @@ NAIVE_KEY = "dominus:naive"
 """In a row of a stream, what `naive` is in a request: no column is called so."""
 
 Row = dict[str, Any]
-Text = Annotated[str, StringConstraints(max_length=1000)]
+Text = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
 Filters = dict[str, Any]
 
 

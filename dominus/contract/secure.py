@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 from typing_extensions import TypedDict
 
 from dominus.contract.operation import Service
-from dominus.contract.request import Empty, Example, Identifier, Omit, Request
+from dominus.contract.request import Example, Identifier, Omit, Request
 
-__all__ = ["AUDIT", "MAX_AUDIT", "VERIFY", "AuditEntry", "AuditPage", "AuditRequest", "Verified", "secure"]
+__all__ = [
+    "AUDIT",
+    "MAX_AUDIT",
+    "VERIFY",
+    "AuditEntry",
+    "AuditPage",
+    "AuditRequest",
+    "Verified",
+    "VerifyRequest",
+    "secure",
+]
 
 MAX_AUDIT = 1000
 """Entries of a page."""
@@ -21,7 +31,8 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r
 class AuditEntry(TypedDict):
     """One access: who, why, what, when.
 
-    `ids` are the primary keys of the rows touched, up to 10,000 of them; None for a table without one.
+    `ids` are the primary keys of the rows touched, the first 10,000 of them and 256 KB; None for a table without one.
+    `outcome` is `ok`, or the code of the error with which it was refused or failed.
     """
 
     number: int
@@ -36,6 +47,7 @@ class AuditEntry(TypedDict):
     row_count: int
     ids: list[Any] | None
     request_id: str
+    outcome: str
 
 
 class AuditPage(TypedDict):
@@ -65,10 +77,26 @@ class AuditRequest(Request):
     actor: Omit[Text]
     subject: Omit[Text]
     operation: Omit[Text]
+    outcome: Omit[Text]
     since: Omit[AwareDatetime]
     until: Omit[AwareDatetime]
     limit: Annotated[int, Field(ge=1, le=MAX_AUDIT)] = 100
     cursor: Omit[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")]]
+
+
+class VerifyRequest(Request):
+    """Without any, from the first entry on; else from the one with which an earlier proof ended."""
+
+    example: ClassVar[Example] = {}
+
+    count: Annotated[int, Field(ge=0, lt=1 << 62)] = 0
+    hash: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+
+    @model_validator(mode="after")
+    def _is_one_entry(self) -> Self:
+        if bool(self.count) != bool(self.hash):
+            raise ValueError("count and hash are those of an earlier proof, both")
+        return self
 
 
 def moment(value: dt.datetime) -> str:
@@ -86,5 +114,10 @@ AUDIT = secure.read(
     method="GET",
 )
 VERIFY = secure.read(
-    "verify", Empty, Verified, "Prove that the audit trail is whole.", path="audit/verify", method="GET"
+    "verify",
+    VerifyRequest,
+    Verified,
+    "Prove that the audit trail is whole.",
+    path="audit/verify",
+    method="GET",
 )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from dominus.contract import db as rows
 from dominus.contract import secure as contract
 from dominus.contract.db import Row
-from dominus.contract.request import Empty
 from dominus.contract.secure_context import SecureAccessContext
 from dominus.errors import ValidationError
 from dominus.namespaces.base import Namespace
@@ -388,13 +387,17 @@ class Secure(Namespace):
         actor: str | None = None,
         subject: str | None = None,
         operation: str | None = None,
+        outcome: str | None = None,
         since: dt.datetime | None = None,
         until: dt.datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
         timeout: float | None = None,
     ) -> contract.AuditPage:
-        """Return who touched secure tables and why, newest first: `{"items", "cursor"}`. Needs `secure:read`.
+        """Return who touched secure tables, or tried to, and why, newest first: `{"items", "cursor"}`.
+
+        It needs `secure:read`. A page ends before its limit where its entries are long (4 MB): go on while there is a
+        `cursor`.
 
         Args:
             table: only accesses to this table.
@@ -403,6 +406,7 @@ class Secure(Namespace):
             subject: only with tokens of this subject.
             operation: `query`, `page`, `insert`, `update`, `delete`, `bulk_insert`, `create_secure_table` or
                 `delete_secure_table`.
+            outcome: `ok`, or the code of the error that the access ended with, such as `secure_table`.
             since: at this time or later, with a time zone.
             until: before this time, with a time zone.
             limit: 1 to 1,000 entries.
@@ -425,6 +429,7 @@ class Secure(Namespace):
             actor=actor,
             subject=subject,
             operation=operation,
+            outcome=outcome,
             since=since,
             until=until,
             limit=limit,
@@ -432,16 +437,29 @@ class Secure(Namespace):
         )
         return await self._call(contract.AUDIT, request, timeout=timeout)
 
-    async def verify(self, *, timeout: float | None = None) -> contract.Verified:
+    async def verify(
+        self, since: contract.Verified | None = None, *, timeout: float | None = None
+    ) -> contract.Verified:
         """Prove that the audit trail is whole: `{"valid", "count", "hash", "broken_at", "reason"}`.
 
         Args:
-            timeout: seconds for the whole call; the client's without it. A million entries take some 20 s.
+            since: what an earlier call gave, with `valid` true: that its last entry is still the same, and all after
+                it are whole. The entries before it are not looked at again. Without it from the first entry on.
+            timeout: seconds for the whole call; the client's without it. A million entries take some 15 s.
+
+        Raises:
+            ValidationError: `since` is no proof, or one that failed.
 
         Example:
             ```python
             proof = await dominus.secure.verify()
             assert proof["valid"], f"entry {proof['broken_at']}: {proof['reason']}"
+            later = await dominus.secure.verify(since=proof)
             ```
         """
-        return await self._call(contract.VERIFY, Empty(), timeout=timeout)
+        known: Any = {}
+        if since is not None:
+            if not isinstance(since, dict) or not since.get("valid"):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ValidationError("since: must be what a call of verify gave that found the trail whole")
+            known = {name: since.get(name) for name in ("count", "hash")}
+        return await self._call(contract.VERIFY, contract.VerifyRequest(**known), timeout=timeout)

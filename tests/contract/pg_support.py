@@ -71,7 +71,12 @@ class Caller:
     def __call__(
         self, key: str | None = None, body: str = "body", project: str = "default", **more: Any
     ) -> Context:
-        shares = {"data_share": _share(), "bulk_share": _share(), "settings": ServerSettings(pool_size=12)}
+        shares = {
+            "data_share": _share(),
+            "bulk_share": _share(),
+            "secure_share": _share(),
+            "settings": ServerSettings(pool_size=12),
+        }
         engines = cast(
             "Any", SimpleNamespace(postgres=self.postgres, catalog=self.catalog, vault=_Prints, **shares)
         )

@@ -380,8 +380,8 @@ async def test_a_secure_table_keeps_the_schema_of_its_tenant(call: Caller):
         schema,
     )
     request = contract.Deprovision(tenant_slug="theirs", cascade=True)
-    with pytest.raises(AuthorizationError) as caught:
+    with pytest.raises(ConflictError) as caught:
         await provisioning.deprovision_tenant(call(project="other"), request)
-    assert caught.value.code == "insufficient_privilege"
+    assert caught.value.code == "table_is_secure"
     await call.postgres.system.execute("DELETE FROM dominus.secure_tables")
     assert data_of(await provisioning.deprovision_tenant(call(project="other"), request))["dropped"]

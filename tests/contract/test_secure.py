@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import hashlib
 import itertools
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -13,13 +15,27 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
+from pydantic_core import to_json
 from server_support import Server, make_server, process_resources, server
 
 from dominus import Dominus, SecureAccessContext
 from dominus.contract.secure import moment
-from dominus.errors import AuthorizationError, ConflictError, DominusError, NotFoundError, SecureTableError
+from dominus.errors import (
+    AuthorizationError,
+    ConflictError,
+    DominusError,
+    NotFoundError,
+    SecureTableError,
+    ServiceError,
+    ValidationError,
+)
+from dominus.orchestrator.engines.postgres import data_login
+from dominus.orchestrator.engines.postgres.data_login import derive_login
+from dominus.orchestrator.engines.postgres.pools import _secure_pool  # pyright: ignore[reportPrivateUsage]
+from dominus.orchestrator.handlers import secure_access
 from dominus.orchestrator.handlers.audit import Chain
 from dominus.orchestrator.serving.in_process import EmbeddedTransport
+from dominus.orchestrator.sql.statements import MAX_TOUCHED_BYTES
 
 __all__ = ["make_server", "process_resources", "server"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -96,6 +112,8 @@ async def as_session(server: Server, statement: str, *args: Any) -> Any:
     """Run SQL with the rights of a native session."""
     async with server.resources.postgres.data.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL search_path = public")
+        if not args:
+            return await connection.execute(statement)
         return await connection.fetch(statement, *args)
 
 
@@ -119,7 +137,10 @@ async def test_a_secure_table_is_not_touched_without_a_reason(
         with pytest.raises(SecureTableError) as caught:
             await CALLS[name](getattr(client, namespace), table, why)
         assert (caught.value.status_code, caught.value.code) == (403, "secure_table")
-    assert len(await entries(client, table)) == 1
+    *refused, _ = await entries(client, table)
+    said = [(entry["outcome"], entry["row_count"], entry["ids"]) for entry in refused]
+    assert said == [("secure_table", 0, None)] * 4
+    assert {entry["operation"] for entry in refused} == {name}
     found = await client.db.query(table, **WHY)
     assert [row["name"] for row in found["rows"]] == ["ada", "bo"]
 
@@ -167,6 +188,38 @@ async def test_rows_come_back_as_those_of_a_plain_table(client: Dominus) -> None
     assert (entry["filters"], entry["ids"], entry["actor"]) == (filters, [2], "service:root")
 
 
+@pytest.mark.parametrize("name", ["reason", "actor"])
+@pytest.mark.parametrize("value", ["x" * 1001, "a\0b", "\ud800", 7, ["x"], {"a": 1}], ids=repr)
+async def test_a_reason_and_an_actor_are_short_texts(
+    name: str, value: Any, client: Dominus, server: Server
+) -> None:
+    table = await secure_table(client)
+    with pytest.raises(ValidationError):
+        await client.secure.query(table, **(WHY | {name: value}))
+    reply = await server("POST", f"/api/scribe/data/public/{table}/query", WHY | {name: "x" * 1001})
+    assert reply.status == 400
+    assert len(await entries(client, table)) == 1
+
+
+async def test_the_actor_adds_to_the_subject_and_never_replaces_it(client: Dominus) -> None:
+    table = await secure_table(client)
+    token = (await client.auth.mint_jwt("ada", scope=["db:read"]))["access_token"]
+    for actor in (None, "", "  ", "service:root", " bo\n", "x" * 1000):
+        await client.as_user(token).secure.query(table, reason=" why ", actor=actor)
+    found = (await entries(client, table))[-2::-1]
+    assert {(entry["subject"], entry["reason"]) for entry in found} == {("ada", " why ")}
+    actors = ["ada", "ada", "ada", "service:root", "bo", "x" * 1000]
+    assert [entry["actor"] for entry in found] == actors
+
+
+async def test_an_entry_has_the_request_id_of_its_call(client: Dominus, server: Server) -> None:
+    table = await secure_table(client)
+    reply = await server(
+        "POST", f"/api/scribe/data/public/{table}/query", WHY, headers={"x-request-id": "abc-1"}
+    )
+    assert (await entries(client, table))[0]["request_id"] == reply.headers["x-request-id"]
+
+
 async def test_a_context_a_block_and_keywords_say_the_same(client: Dominus) -> None:
     table = await secure_table(client)
     context = SecureAccessContext(reason="care", actor="dr.bo")
@@ -182,10 +235,55 @@ async def test_a_context_a_block_and_keywords_say_the_same(client: Dominus) -> N
         await client.secure.query(table)
 
 
-async def test_an_access_that_fails_or_is_repeated_is_no_entry(client: Dominus, server: Server) -> None:
+async def test_an_access_that_fails_is_an_entry_that_says_how(client: Dominus, server: Server) -> None:
+    """Its error tells of rows: of one with the same key, of one that the update met."""
     table = await secure_table(client)
-    with pytest.raises(ConflictError):
-        await client.db.insert(table, {"id": 1}, **WHY)
+    await client.db.query(table, **WHY)
+    for fails in (
+        client.db.insert(table, {"id": 1, "name": "secret"}, **WHY),
+        client.db.bulk_insert(table, [{"id": 5}, {"id": 1}], **WHY),
+        client.db.update(table, {"id": None}, {"name": "ada"}, **WHY),
+        client.db.query(table, filters={"nothing": 1}, **WHY),
+    ):
+        with pytest.raises(DominusError) as caught:
+            await fails
+        assert "secret" not in str(caught.value)
+        details: Any = caught.value.details
+        assert details.get("line", 2) == 2
+    found = [(entry["operation"], entry["outcome"]) for entry in (await entries(client, table))[:-1]]
+    assert found == [
+        ("query", "unknown_column"),
+        ("update", "not_null_violation"),
+        ("bulk_insert", "unique_violation"),
+        ("insert", "unique_violation"),
+        ("query", "ok"),
+    ]
+    assert len((await client.secure.audit(table, outcome="unique_violation"))["items"]) == 2
+
+
+async def test_without_its_entry_a_failure_is_not_told(
+    client: Dominus, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = await secure_table(client)
+
+    async def fail(*_: Any) -> None:
+        raise OSError("gone")
+
+    monkeypatch.setattr(secure_access, "append", fail)
+    path, body = f"/api/scribe/data/public/{table}/insert", {"data": {"id": 1}, "reason": "x"}
+    reply = await server("POST", path, body)
+    assert (reply.status, b"unique" in reply.body) == (503, False)
+    reply = await server("POST", path, {"data": {"id": 1}})
+    assert reply.status == 403
+    reply = await server("POST", path, {"data": {"id": 77}, "reason": "x"})
+    assert reply.status == 503
+    monkeypatch.undo()
+    assert (await client.db.query(table, filters={"id": 77}, **WHY))["rows"] == []
+    assert len(await entries(client, table)) == 2
+
+
+async def test_a_repeat_is_no_access(client: Dominus, server: Server) -> None:
+    table = await secure_table(client)
     path, body = f"/api/scribe/data/public/{table}/insert", {"data": {"id": 5}, "reason": "x"}
     for _ in range(2):
         reply = await server("POST", path, body, headers={"idempotency-key": table})
@@ -200,6 +298,26 @@ async def test_what_an_update_touches_may_be_much(client: Dominus) -> None:
     updated, loaded, _ = await entries(client, table)
     assert (updated["row_count"], len(updated["ids"])) == (12_002, 10_000)
     assert (loaded["row_count"], loaded["ids"][:2], len(loaded["ids"])) == (12_000, [10, 11], 10_000)
+
+
+async def test_an_entry_is_bounded_in_bytes(client: Dominus, server: Server) -> None:
+    table = f"patients_{next(_numbers)}"
+    await client.ddl.add_table(table, [{"name": "id", "type": "text", "primary_key": True}])
+    await client.auth.create_secure_table(table)
+    keys = [f"{number:05}{'x' * 1000}" for number in range(400)]
+    await client.secure.bulk_insert(table, [{"id": key} for key in keys], **WHY)
+    await client.secure.query(table, filters={"id": keys}, limit=1000, sort_by="id", **WHY)
+    await client.secure.update(table, {"id": "y"}, {"id": keys[0]}, **WHY)
+    await client.secure.delete(table, all_rows=True, **WHY)
+    await client.secure.query(table, **WHY)
+    none, deleted, updated, read, loaded, _ = await entries(client, table)
+    for entry in (deleted, read, loaded):
+        size = len(json.dumps(entry["ids"]))
+        assert (entry["row_count"], 250_000 < size <= MAX_TOUCHED_BYTES) == (400, True)
+    assert read["ids"] == keys[: len(read["ids"])]
+    assert (none["ids"], none["row_count"], updated["ids"]) == (None, 0, ["y"])
+    sent = to_json({"id": keys})
+    assert read["filters"] == {"$sha256": hashlib.sha256(sent).hexdigest(), "$bytes": len(sent)}
 
 
 # --- nobody gets around it
@@ -247,10 +365,23 @@ async def test_rights_that_were_given_before_end(client: Dominus, server: Server
 
 async def test_the_shape_of_a_secure_table_cannot_be_changed(client: Dominus) -> None:
     table = await secure_table(client)
-    with pytest.raises(AuthorizationError):
-        await client.ddl.add_column(table, "more", "text")
-    with pytest.raises(AuthorizationError):
-        await client.ddl.drop_table(table)
+    records = (await client.auth.list_secure_tables(limit=1000))["items"]
+    (record,) = [one for one in records if one["table_name"] == table]
+    for change in (
+        client.ddl.add_column(table, "more", "text"),
+        client.ddl.drop_table(table),
+        client.ddl.truncate_table("public", table),
+        client.ddl.create_index("public", table, f"i_{table}", ["name"]),
+    ):
+        with pytest.raises(ConflictError) as caught:
+            await change
+        assert caught.value.code == "table_is_secure"
+        assert "auth.delete_secure_table" in (caught.value.hint or "")
+    # The way that the hint names.
+    await client.auth.delete_secure_table(record["id"])
+    await client.ddl.add_column(table, "more", "text")
+    await client.auth.create_secure_table(table)
+    assert (await client.secure.insert(table, {"id": 5, "more": "x"}, **WHY))["more"] == "x"
 
 
 @pytest.mark.parametrize(
@@ -372,6 +503,75 @@ async def test_a_table_of_another_project_s_tenant_cannot_be_made_secure(
         await client.db.bulk_insert("patients", rows, schema=made["schema"], **WHY)
 
 
+async def test_no_table_of_a_schema_that_sessions_could_drop_becomes_secure(
+    client: Dominus, server: Server
+) -> None:
+    schema = f"ward_{next(_numbers)}"
+    system = server.resources.postgres.system
+    await system.execute(
+        f"GRANT CREATE ON DATABASE {await system.fetchval('SELECT current_database()')} TO dominus_data"
+    )
+    await as_session(server, f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.beds (id int)")
+    with pytest.raises(ConflictError, match="its schema belongs to the role of sessions"):
+        await client.auth.create_secure_table("beds", schema)
+
+
+async def test_the_tables_of_a_tenant_are_made_secure_by_its_own_project_alone(
+    client: Dominus, fresh: Dominus, project: str
+) -> None:
+    slug = f"clinic-{project}"
+    made: Any = await fresh.ddl.provision_tenant(slug)
+    schema: str = made["schema"]
+    await fresh.ddl.create_table(schema, "beds", COLUMNS)
+    with pytest.raises(NotFoundError) as caught:
+        await client.auth.create_secure_table("beds", schema)
+    assert caught.value.code == "unknown_schema"
+    await fresh.auth.create_secure_table("beds", schema)
+    await fresh.secure.insert("beds", {"id": 1}, schema=schema, **WHY)
+    with pytest.raises(SecureTableError):
+        await fresh.db.query("beds", schema=schema)
+
+
+async def test_the_list_of_tables_does_not_tell_how_many_rows_a_secure_one_has(
+    client: Dominus, server: Server
+) -> None:
+    table = await plain_table(client)
+    await as_session(server, f"ANALYZE {table}")
+
+    async def estimate() -> int:
+        listed: Any = await client.db.tables()
+        return {one["table_name"]: one["estimated_rows"] for one in listed}[table]
+
+    assert await estimate() == 2
+    await client.auth.create_secure_table(table)
+    assert await estimate() == 0
+
+
+async def test_a_table_that_could_not_be_reached_does_not_become_secure(
+    client: Dominus, make_server: Callable[..., Awaitable[Server]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner of the database may make no roles."""
+    other = await make_server()
+
+    async def refuse(*_: Any) -> None:
+        raise asyncpg.InsufficientPrivilegeError("permission denied to create role")
+
+    monkeypatch.setattr(data_login.DataLogin, "_make", refuse)
+    table = await plain_table(client)
+    fake = derive_login(other.resources.vault, "nobody_secure", other.resources.postgres.system)
+    monkeypatch.setattr(
+        other.resources.postgres,
+        "_open_secure",
+        lambda: _secure_pool(other.resources.postgres._dsn, other.resources.settings, fake),  # pyright: ignore[reportPrivateUsage]
+    )
+    async with client_of(other) as remote:
+        with pytest.raises(ServiceError) as caught:
+            await remote.auth.create_secure_table(table)
+    assert caught.value.code == "secure_tables_unavailable"
+    assert "CREATEROLE" in (caught.value.hint or "")
+    assert (await client.db.query(table))["total"] == 2
+
+
 async def test_its_scopes_say_who_may(client: Dominus) -> None:
     table = await plain_table(client)
     made = await client.auth.create_secure_table(table)
@@ -397,6 +597,31 @@ async def test_its_scopes_say_who_may(client: Dominus) -> None:
         await insider.secure.audit()
 
 
+async def test_one_caller_leaves_connections_of_secure_tables_to_others(
+    client: Dominus, make_server: Callable[..., Awaitable[Server]]
+) -> None:
+    """The pool of secure tables is smaller than that of the others, and shared by its own measure."""
+    other = await make_server(pool_size=8)
+    table, second = await secure_table(client), await secure_table(client)
+    pool = await other.resources.postgres.secure()
+    async with client_of(other) as remote, pool.acquire() as connection:
+        greedy = remote.as_user(
+            (await client.auth.mint_jwt("greedy", scope=["db:read", "db:write"]))["access_token"]
+        )
+        async with connection.transaction():
+            await connection.execute(f"UPDATE public.{table} SET name = 'held'")
+            waiting = [
+                asyncio.create_task(greedy.secure.update(table, {"name": "x"}, {"id": 1}, **WHY))
+                for _ in range(20)
+            ]
+            async with asyncio.timeout(5):
+                while other.resources.secure_share.held_by("greedy") < 2:
+                    await asyncio.sleep(0.01)
+                assert (await remote.secure.query(second, **WHY))["total"] == 2
+        await asyncio.gather(*waiting)
+    assert pool.get_max_size() == 4  # type: ignore[attr-defined]
+
+
 # --- the trail
 
 
@@ -412,6 +637,50 @@ async def test_fifty_at_once_leave_one_whole_chain(fresh: Dominus) -> None:
     assert (proof["valid"], proof["count"], proof["broken_at"]) == (True, 51, None)
     numbers = [entry["number"] for entry in (await fresh.secure.audit(limit=100))["items"]]
     assert numbers == list(range(51, 0, -1))
+
+
+async def test_writers_at_two_servers_leave_one_whole_chain(
+    fresh: Dominus, project: str, make_server: Callable[..., Awaitable[Server]]
+) -> None:
+    table = await secure_table(fresh)
+    async with client_of(await make_server(), project=project) as remote:
+        clients = (fresh, remote)
+        calls = [
+            call
+            for number in range(25)
+            for client in clients
+            for call in (
+                client.secure.insert(table, {"id": 100 + number}, reason="load", actor=f"a{number}"),
+                client.secure.query(table, reason="look"),
+            )
+        ]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        # Each key is inserted at one of the two, and refused at the other: both are entries.
+        refused = [result for result in results if isinstance(result, ConflictError)]
+        assert (len(refused), sum(isinstance(result, Exception) for result in results)) == (25, 25)
+        for client in clients:
+            proof = await client.secure.verify()
+            assert (proof["valid"], proof["count"]) == (True, 101)
+        assert len((await remote.secure.audit(outcome="unique_violation"))["items"]) == 25
+
+
+async def test_two_who_let_a_table_go_do_not_wait_for_each_other_for_ever(
+    client: Dominus, fresh: Dominus, server: Server
+) -> None:
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    system = server.resources.postgres.system
+    before = await system.fetchval(deadlocks)
+    for _ in range(10):
+        table = await plain_table(client)
+        made = [await each.auth.secure_tables.create(table) for each in (client, fresh)]
+        async with asyncio.timeout(10):
+            await asyncio.gather(
+                client.auth.delete_secure_table(made[0]["id"]), fresh.auth.delete_secure_table(made[1]["id"])
+            )
+        assert (await client.db.query(table))["total"] == 2
+    async with system.acquire() as connection:
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        assert await connection.fetchval(deadlocks) == before
 
 
 async def test_the_trail_is_asked_by_table_actor_operation_and_time(fresh: Dominus) -> None:
@@ -458,6 +727,16 @@ async def test_the_trail_takes_new_entries_only(fresh: Dominus, server: Server) 
 UNGUARDED = (
     "ALTER TABLE dominus.audit DISABLE TRIGGER USER; ALTER TABLE dominus.audit_heads DISABLE TRIGGER USER"
 )
+
+
+async def forge(server: Server, statements: str) -> None:
+    """Change the trail as its owner may, who has the database."""
+    async with server.resources.postgres.system.acquire() as connection, connection.transaction():
+        await connection.execute(UNGUARDED)
+        await connection.execute(statements)
+        await connection.execute(UNGUARDED.replace("DISABLE", "ENABLE"))
+
+
 FORGED = "project = '{}' AND number = 3"
 
 
@@ -466,7 +745,18 @@ FORGED = "project = '{}' AND number = 3"
     [
         (f"UPDATE dominus.audit SET reason = 'x' WHERE {FORGED}", 3, "changed"),
         (f"UPDATE dominus.audit SET ids = '[]' WHERE {FORGED}", 3, "changed"),
+        (f"UPDATE dominus.audit SET outcome = 'ok', actor = 'x' WHERE {FORGED}", 3, "changed"),
+        (f"UPDATE dominus.audit SET at = at + interval '1 microsecond' WHERE {FORGED}", 3, "changed"),
         (f"DELETE FROM dominus.audit WHERE {FORGED}", 3, "missing"),
+        ("DELETE FROM dominus.audit WHERE project = '{}' AND number = 1", 1, "missing"),
+        (("UPDATE dominus.audit SET number = 100 WHERE project = '{0}' AND number = 3;"
+         " UPDATE dominus.audit SET number = 3 WHERE project = '{0}' AND number = 4;"
+         " UPDATE dominus.audit SET number = 4 WHERE project = '{0}' AND number = 100"), 3, "changed"),
+        (("INSERT INTO dominus.audit SELECT (json_populate_record(a, '{{\"number\": 7}}')).* FROM dominus.audit a"
+         " WHERE project = '{}' AND number = 6"), 7, "changed"),
+        (("ALTER TABLE dominus.audit DROP CONSTRAINT counts_from_one;"
+         " INSERT INTO dominus.audit SELECT (json_populate_record(a, '{{\"number\": -7}}')).* FROM dominus.audit a"
+         " WHERE project = '{}' AND number = 6"), -7, "orchestrator"),
         ("DELETE FROM dominus.audit WHERE project = '{}' AND number > 4", 5, "last entries"),
         (("DELETE FROM dominus.audit WHERE project = '{0}' AND number > 4;"
          " UPDATE dominus.audit_heads h SET number = 4, hash = a.hash, mac = a.mac FROM dominus.audit a"
@@ -483,14 +773,92 @@ async def test_verify_names_the_first_entry_that_is_broken(
     for _ in range(5):
         await fresh.secure.query(table, **WHY)
     assert (await fresh.secure.verify())["valid"]
-    async with server.resources.postgres.system.acquire() as connection, connection.transaction():
-        # As its owner may, who has the database.
-        await connection.execute(UNGUARDED)
-        await connection.execute(forgery.format(project))
-        await connection.execute(UNGUARDED.replace("DISABLE", "ENABLE"))
+    await forge(server, forgery.format(project))
     proof = await fresh.secure.verify()
     assert (proof["valid"], proof["broken_at"]) == (False, broken_at)
     assert reason in (proof["reason"] or "")
+
+
+async def test_a_proof_goes_on_from_an_earlier_one(fresh: Dominus, project: str, server: Server) -> None:
+    table = await secure_table(fresh)
+    for _ in range(3):
+        await fresh.secure.query(table, **WHY)
+    proof = await fresh.secure.verify()
+    assert await fresh.secure.verify(since=proof) == proof
+    await fresh.secure.query(table, **WHY)
+    later = await fresh.secure.verify(since=proof)
+    assert (later["valid"], later["count"]) == (True, 5)
+    assert later == await fresh.secure.verify()
+    # What came before is not looked at again: that is what makes it cheap.
+    await forge(server, f"UPDATE dominus.audit SET reason = 'x' WHERE project = '{project}' AND number = 2")
+    assert (await fresh.secure.verify(since=proof))["valid"]
+    assert (await fresh.secure.verify())["broken_at"] == 2
+    broken = await fresh.secure.verify()
+    with pytest.raises(ValidationError):
+        await fresh.secure.verify(since=broken)
+    for nonsense in (dt.datetime.now(dt.UTC), {"valid": True}, {"valid": True, "count": 3, "hash": "x"}):
+        with pytest.raises(ValidationError):
+            await fresh.secure.verify(since=nonsense)  # type: ignore[arg-type]
+
+
+async def test_an_older_copy_of_the_trail_is_found_by_an_earlier_proof(
+    fresh: Dominus, project: str, server: Server
+) -> None:
+    table = await secure_table(fresh)
+    await fresh.secure.query(table, **WHY)
+    audit, heads = [
+        await server.resources.postgres.system.fetchval(
+            f"SELECT json_agg(t)::text FROM dominus.{name} t WHERE project = '{project}'"
+        )
+        for name in ("audit", "audit_heads")
+    ]
+    await fresh.secure.query(table, **WHY)
+    proof = await fresh.secure.verify()
+    await forge(
+        server,
+        "".join(
+            f"DELETE FROM dominus.{name} WHERE project = '{project}';"
+            f"INSERT INTO dominus.{name} SELECT * FROM json_populate_recordset(NULL::dominus.{name}, '{rows}');"
+            for name, rows in (("audit", audit), ("audit_heads", heads))
+        ),
+    )
+    assert (await fresh.secure.verify())["valid"]
+    found = await fresh.secure.verify(since=proof)
+    assert (found["valid"], found["broken_at"]) == (False, 3)
+    await fresh.secure.query(table, reason="another third")
+    found = await fresh.secure.verify(since=proof)
+    assert (found["valid"], found["broken_at"]) == (False, 3)
+
+
+async def test_a_trail_is_proved_while_it_grows(fresh: Dominus) -> None:
+    table = await secure_table(fresh)
+    ended = asyncio.Event()
+
+    async def write() -> None:
+        while not ended.is_set():
+            await fresh.secure.query(table, **WHY)
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        for _ in range(4):
+            tasks.create_task(write())
+        proofs = [await fresh.secure.verify() for _ in range(30)]
+        ended.set()
+    assert all(proof["valid"] for proof in proofs), proofs
+    assert proofs[-1]["count"] > proofs[0]["count"]
+
+
+async def test_a_page_of_long_entries_is_cut_short_and_goes_on(fresh: Dominus) -> None:
+    table = f"patients_{next(_numbers)}"
+    await fresh.ddl.add_table(table, [{"name": "id", "type": "text", "primary_key": True}])
+    await fresh.auth.create_secure_table(table)
+    await fresh.secure.bulk_insert(table, [{"id": f"{n:05}{'x' * 1000}"} for n in range(250)], **WHY)
+    for _ in range(20):
+        await fresh.secure.query(table, limit=250, columns=["id"], **WHY)
+    page = await fresh.secure.audit(limit=22)
+    assert 10 < len(page["items"]) < 22
+    rest = await fresh.secure.audit(limit=22, cursor=page["cursor"])
+    assert [entry["number"] for entry in page["items"] + rest["items"]] == list(range(22, 0, -1))
+    assert rest["cursor"] is None
 
 
 async def test_who_rewrites_the_whole_chain_lacks_the_key(

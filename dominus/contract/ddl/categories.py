@@ -396,7 +396,7 @@ DEPROVISION_TENANT = ddl.write(
     path="provision/tenant-schema",
     method="DELETE",
     scope="ddl:admin",
-    errors=("not_provisioned", "dependent_objects", "insufficient_privilege"),
+    errors=("not_provisioned", "dependent_objects", "table_is_secure"),
 )
 PROVISION_FROM_CATEGORY = ddl.write(
     "provision_from_category",
@@ -526,7 +526,7 @@ RESET_TENANT_SCHEMA = ddl.write(
     path="builder/category/{category_slug}/tenants/{tenant_slug}/reset",
     method="DELETE",
     scope="ddl:admin",
-    errors=("unknown_category", "not_provisioned", "insufficient_privilege"),
+    errors=("unknown_category", "not_provisioned", "table_is_secure"),
 )
 DELETE_MIGRATION = ddl.write(
     "delete_migration",

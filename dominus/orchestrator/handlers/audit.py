@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.typing import Connection, Record
     from dominus.orchestrator.handlers.context import Context
 
-__all__ = ["Access", "Chain", "append"]
+__all__ = ["OK", "Access", "Chain", "append", "with_head"]
 
 _HEAD = "SELECT number, hash, at FROM dominus_secure.head($1, $2)"
 _APPEND = "SELECT dominus_secure.append($1, $2)"
+OK = "ok"
+MAX_FILTERS_BYTES = 64 * 1024
+"""A longer text of filters, a list of thousands of values, is an entry's by its hash and length."""
 _HASHED = (
     *("project", "environment", "number", "at", "subject", "actor", "reason", "operation"),
-    *("schema_name", "table_name", "filters", "row_count", "ids", "request_id"),
+    *("schema_name", "table_name", "filters", "row_count", "ids", "request_id", "outcome"),
 )
 
 
@@ -43,6 +46,8 @@ class Access:
     row_count: int = 0
     ids: str | None = None
     """A JSON list."""
+    outcome: str = OK
+    """Or the code of the error that it ended with."""
 
 
 class Chain:
@@ -69,29 +74,58 @@ class Chain:
         return hmac.compare_digest(mac.encode(), self.mac_of(number, digest, is_head=is_head).encode())
 
 
-async def append(ctx: Context, connection: Connection, access: Access) -> None:
-    """Write an entry in the transaction of the access, as its last statement: the others' entries wait for its end."""
+def with_head(ctx: Context, sql: str, args: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Return a query of one row, with a column `touched_count`, whose last three columns are the head of the chain.
+
+    The head is locked when the row is there: others' entries do not wait for the query.
+    """
+    project, environment = f"${len(args) + 1}::text", f"${len(args) + 2}::text"
+    depending = f"CASE WHEN s.touched_count >= 0 THEN {project} END"
+    both = (
+        "SELECT s.*, h.number AS head_number, h.hash AS head_hash, h.at AS head_at"
+        f" FROM ({sql}) AS s, LATERAL dominus_secure.head({depending}, {environment}) AS h"
+    )
+    return both, [*args, *Chain(ctx).place]
+
+
+async def append(ctx: Context, connection: Connection, access: Access, head: Record | None = None) -> None:
+    """Write an entry in the transaction of the access, as its last statement: the others' entries wait for its end.
+
+    `head` ends with the head of the chain, where that was read with the access (`with_head`).
+    """
     chain, subject = Chain(ctx), ctx.principal.subject
-    head = await connection.fetchrow(_HEAD, *chain.place)
+    actor = (access.actor or "").strip()
+    if head is None:
+        head = await connection.fetchrow(_HEAD, *chain.place)
     if head is None:
         raise RuntimeError("dominus_secure.head gave no row")
-    number = head["number"] + 1
+    number, before, at = head[-3] + 1, head[-2], head[-1]
     entry: dict[str, Any] = {
         "project": chain.place[0],
         "environment": chain.place[1],
         "number": number,
-        "at": moment(head["at"]),
+        "at": moment(at),
         "subject": subject,
-        "actor": access.actor or subject,
+        "actor": actor or subject,
         "reason": access.reason,
         "operation": access.operation,
         "schema_name": access.schema,
         "table_name": access.table,
-        "filters": to_json(access.filters).decode() if access.filters else None,
+        "filters": _written(access.filters),
         "row_count": access.row_count,
         "ids": access.ids,
         "request_id": ctx.request_id,
+        "outcome": access.outcome,
     }
-    digest = Chain.hash_of(head["hash"], entry)
+    digest = Chain.hash_of(before, entry)
     stored = entry | {"hash": "\\x" + digest.hex(), "mac": chain.mac_of(number, digest)}
     await connection.execute(_APPEND, to_json(stored).decode(), chain.mac_of(number, digest, is_head=True))
+
+
+def _written(filters: Mapping[str, Any] | None) -> str | None:
+    if not filters:
+        return None
+    text = to_json(filters)
+    if len(text) > MAX_FILTERS_BYTES:
+        text = to_json({"$sha256": hashlib.sha256(text).hexdigest(), "$bytes": len(text)})
+    return text.decode()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dominus.orchestrator.engines.objects.digests import PartDigests
 from dominus.orchestrator.engines.postgres.fair_share import FairShare
+from dominus.orchestrator.engines.postgres.pools import secure_pool_size
 from dominus.orchestrator.handlers.refused_writes import RefusedWrites
 from dominus.orchestrator.logs.running import LogKeeping
 from dominus.orchestrator.sql.catalog import Catalog
@@ -64,6 +65,8 @@ class Resources:
     """The tables of users, as they are known."""
     data_share: FairShare = field(init=False)
     """Who may use a connection of `postgres.data`."""
+    secure_share: FairShare = field(init=False)
+    """Who may use one of `postgres.secure()`."""
     bulk_share: FairShare = field(init=False)
     """Who may use one for a bulk load besides: a client decides how long that takes, so they are a quarter of all."""
     logs: LogKeeping = field(init=False)
@@ -82,6 +85,11 @@ class Resources:
         self.logs = LogKeeping.of(self.postgres, self.settings)
         size = self.settings.pool_size
         self.data_share = FairShare(size, wait_seconds=DATA_WAIT_SECONDS, what="database connections")
+        self.secure_share = FairShare(
+            secure_pool_size(size),
+            wait_seconds=DATA_WAIT_SECONDS,
+            what="database connections of secure tables",
+        )
         self.postgres.data.limit.watch(self.data_share.resize)
         self.bulk_share = FairShare(
             max(min(2, size), size // 4), wait_seconds=BULK_WAIT_SECONDS, what="places for bulk loads"

@@ -16,7 +16,7 @@ from dominus.orchestrator.handlers.audit import append
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import exactly_once, remembered
 from dominus.orchestrator.handlers.registry import Handlers
-from dominus.orchestrator.handlers.secure_access import access_of, audited, require_reason
+from dominus.orchestrator.handlers.secure_access import access_of, audited, require_reason, witnessed
 from dominus.orchestrator.sql import bulk, keyset
 from dominus.orchestrator.sql import statements as sql
 from dominus.orchestrator.sql.answer_size import MAX_ANSWER_BYTES, is_too_large
@@ -38,7 +38,7 @@ SELECT coalesce(json_agg(json_build_object(
   'schema_name', n.nspname,
   'type', CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
                          WHEN 'f' THEN 'foreign table' ELSE 'table' END,
-  'estimated_rows', greatest(c.reltuples, 0)::int8
+  'estimated_rows', CASE WHEN has_table_privilege(c.oid, 'SELECT') THEN greatest(c.reltuples, 0)::int8 ELSE 0 END
 ) ORDER BY c.relname), '[]')::text
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -89,7 +89,8 @@ async def _run(
         try:
             table.refuse_naive(request.naive or ())
             statement = build(table)
-            async with ctx.resources.data_share.of(ctx.principal.subject, (table.schema, table.name)):
+            share = ctx.resources.secure_share if table.is_secure else ctx.resources.data_share
+            async with share.of(ctx.principal.subject, (table.schema, table.name)):
                 if table.is_secure:
                     return await audited(ctx, operation, request, table, statement), statement
                 asked = postgres.data.fetchrow(statement.sql, *statement.args, is_inert=statement.is_inert)
@@ -127,7 +128,8 @@ def _row_too_large() -> ValidationError:
 @handlers(contract.QUERY)
 async def query(ctx: Context, request: contract.QueryRequest) -> RawJson:
     """Read rows, and count what matches."""
-    record, statement = await _run(ctx, "query", request, partial(sql.query, request=request))
+    run = _run(ctx, "query", request, partial(sql.query, request=request))
+    record, statement = await witnessed(ctx, "query", request, run)
     items, total = (record[0], record[1]) if record is not None else (b"[]", 0)
     _refuse_too_large(items)
     said = b"null" if total is None else b"%d" % total
@@ -145,7 +147,7 @@ async def page(ctx: Context, request: contract.PageRequest) -> RawJson:
         statement, digest = keyset.page(table, request)
         return statement
 
-    record, statement = await _run(ctx, "page", request, build)
+    record, statement = await witnessed(ctx, "page", request, _run(ctx, "page", request, build))
     items, count, last_key = (record[0], record[1], record[2]) if record is not None else (b"[]", 0, None)
     _refuse_too_large(items)
     # A full last page is followed by an empty one: cheaper than asking every page for one row more.
@@ -167,7 +169,7 @@ async def insert(ctx: Context, request: contract.InsertRequest) -> RawJson:
         # The conflicting row is neither taken away nor visible: a policy or a trigger hides it.
         raise ConflictError("the row conflicts with one that cannot be read", code="unique_violation")
 
-    return await exactly_once(ctx, write)
+    return await witnessed(ctx, "insert", request, exactly_once(ctx, write))
 
 
 async def _change(
@@ -177,7 +179,7 @@ async def _change(
         record, _ = await _run(ctx, operation, request, build)
         return RawJson.of(record[0] if record else b'{"affected_rows":0}')
 
-    return await exactly_once(ctx, write)
+    return await witnessed(ctx, operation, request, exactly_once(ctx, write))
 
 
 @handlers(contract.UPDATE)
@@ -202,7 +204,8 @@ async def bulk_insert(ctx: Context, request: contract.BulkInsertRequest) -> RawJ
         lines = bulk.as_lines(request.rows)
     elif request.rows is not None:
         raise ValidationError("rows come in the header line or after it, not both", code="validation")
-    return await exactly_once(ctx, partial(_store_lines, ctx, request, lines))
+    stored = exactly_once(ctx, partial(_store_lines, ctx, request, lines))
+    return await witnessed(ctx, "bulk_insert", request, stored)
 
 
 async def _store_lines(
@@ -213,10 +216,11 @@ async def _store_lines(
     known = await catalog.latest(request.schema_, request.table, place=ctx.principal.place)
     require_reason(ctx, known, request.reason)
     pool = await ctx.resources.postgres.secure() if known.is_secure else ctx.resources.postgres.data
+    share = ctx.resources.secure_share if known.is_secure else ctx.resources.data_share
     async with (
         ctx.resources.bulk_share.of(subject),
-        ctx.resources.data_share.of(subject, (request.schema_, request.table)),
-        pool.acquire() as connection,
+        share.of(subject, (request.schema_, request.table)),
+        pool.acquire(is_inert=known.is_secure and not known.has_foreign_keys) as connection,
         connection.transaction(),
     ):
         total = await bulk.copy_lines(connection, lines)

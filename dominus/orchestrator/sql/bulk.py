@@ -13,9 +13,10 @@ from pydantic_core import to_json
 from dominus.contract.db import NAIVE_KEY, Row
 from dominus.errors import ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, copy_line, from_postgres
+from dominus.orchestrator.engines.postgres.secure_role import LEFT_BEHIND
 from dominus.orchestrator.engines.postgres.typing import Connection
 from dominus.orchestrator.sql.bulk_errors import SAVEPOINT, refused
-from dominus.orchestrator.sql.statements import MAX_TOUCHED, record_definition
+from dominus.orchestrator.sql.statements import MAX_TOUCHED, clipped, record_definition
 from dominus.orchestrator.sql.tables import Column, Table, naive_datetime, quote
 
 __all__ = ["as_lines", "copy_lines", "move", "touched"]
@@ -30,8 +31,9 @@ CREATE TEMP TABLE dominus_staging (
 """
 _TOUCHED = "CREATE TEMP TABLE dominus_touched (place bigserial, k json) ON COMMIT DROP"
 _READ_TOUCHED = (
-    "SELECT (json_agg(t.k ORDER BY t.place) FILTER (WHERE t.k IS NOT NULL))::text"
-    f" FROM pg_temp.dominus_touched AS t WHERE t.place <= {MAX_TOUCHED}"
+    f"SELECT {clipped('q.touched')}"
+    " FROM (SELECT json_agg(t.k ORDER BY t.place) FILTER (WHERE t.k IS NOT NULL) AS touched"
+    f" FROM pg_temp.dominus_touched AS t WHERE t.place <= {MAX_TOUCHED}) AS q"
 )
 _KEYS = "SELECT DISTINCT json_object_keys(s.j) AS key FROM pg_temp.dominus_staging AS s"
 # Lines are stored in the order in which they come: the table is new, and only this transaction's.
@@ -167,6 +169,8 @@ async def move(connection: Connection, table: Table, total: int) -> None:
     """
     if total == 0:
         return
+    if table.is_secure:
+        await connection.execute(_TOUCHED)
     await connection.execute(SAVEPOINT)
     try:
         keys = [record["key"] for record in await connection.fetch(_KEYS)]
@@ -175,8 +179,6 @@ async def move(connection: Connection, table: Table, total: int) -> None:
     if NAIVE_KEY in keys and NAIVE_KEY not in table.columns:
         await _refuse_naive(connection, table)
         keys.remove(NAIVE_KEY)
-    if table.is_secure:
-        await connection.execute(_TOUCHED)
     # Sent as it is, not prepared: the statement is of one use, and may be long.
     try:
         await connection.execute(_moved_now(table, keys))
@@ -193,7 +195,8 @@ def _moved_now(table: Table, keys: Sequence[str], condition: str = "") -> str:
             f"WITH moved AS ({moving} RETURNING {table.touched('t')} AS k)"
             " INSERT INTO pg_temp.dominus_touched (k) SELECT k FROM moved"
         )
-    return f"{moving}; SET CONSTRAINTS ALL IMMEDIATE"
+    cleaning = f"; {LEFT_BEHIND}" if table.is_secure and table.has_foreign_keys else ""
+    return f"{moving}; SET CONSTRAINTS ALL IMMEDIATE{cleaning}"
 
 
 async def touched(connection: Connection) -> str | None:

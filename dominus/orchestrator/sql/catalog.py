@@ -108,7 +108,8 @@ SELECT r.oid::int8 AS oid, r.relkind::text AS relkind, (
 ) AS is_inert, (
   c.relhastriggers
   OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = r.oid AND k.contype NOT IN ('p', 'u', 'n'))
-) AS has_hooks, dominus_api.secure_table($1, $2) AS secure_scopes, dominus_api.schema_place($1) AS place
+) AS has_hooks, pg_get_userbyid(c.relowner)::text AS owner, c.relhastriggers AS has_triggers,
+  dominus_api.secure_table($1, $2) AS secure_scopes, dominus_api.schema_place($1) AS place
 FROM relation r
 JOIN pg_catalog.pg_class c ON c.oid = r.oid
 """
@@ -148,6 +149,8 @@ def _as_table(schema: str, name: str, record: Any) -> Table:
         is_inert_to_writes=record["is_inert"]
         and not record["has_hooks"]
         and all(column.is_plain_to_writes for column in columns.values()),
+        owner=record["owner"],
+        has_foreign_keys=record["has_triggers"],
         secure_scopes=None if record["secure_scopes"] is None else tuple(record["secure_scopes"]),
         place=None if record["place"] is None else tuple(record["place"]),
     )

@@ -20,11 +20,23 @@ from dominus.orchestrator.sql.outcomes import outcome_expression
 from dominus.orchestrator.sql.parameters import Parameters, Term, as_text, cast_of
 from dominus.orchestrator.sql.tables import Column, Table, quote
 
-__all__ = ["MAX_TOUCHED", "Statement", "delete", "free_name", "insert", "query", "touched_rows", "update"]
+__all__ = [
+    "MAX_TOUCHED",
+    "MAX_TOUCHED_BYTES",
+    "Statement",
+    "clipped",
+    "delete",
+    "free_name",
+    "insert",
+    "query",
+    "touched_rows",
+    "update",
+]
 
 MAX_KEPT_STATEMENTS = 256
 MAX_TOUCHED = 10_000
 """So many rows of one access are named in the audit trail: those of the largest page."""
+MAX_TOUCHED_BYTES = 256 * 1024
 _NESTED: frozenset[object] = frozenset({dict, list})
 
 Key = tuple[bytes, str] | None
@@ -142,7 +154,18 @@ def touched_rows(key: str) -> tuple[str, str]:
     """Return what a select over a page of a secure table has besides, and what the select over that has."""
     return (
         f", count(*) AS touched_count, json_agg({key}::json) FILTER (WHERE {key} IS NOT NULL) AS touched",
-        ", q.touched_count, q.touched::text",
+        f", q.touched_count, {clipped('q.touched')}",
+    )
+
+
+def clipped(listed: str) -> str:
+    """Return the SQL of a JSON list of keys as text, the first of it where it is too long for an entry of the trail."""
+    return (
+        f"CASE WHEN octet_length({listed}::text) > {MAX_TOUCHED_BYTES} THEN ("
+        "SELECT coalesce(json_agg(c.k ORDER BY c.n), '[]') FROM ("
+        "SELECT e.k, e.n, sum(octet_length(e.k::text) + 2) OVER (ORDER BY e.n) AS size"
+        f" FROM json_array_elements({listed}) WITH ORDINALITY AS e (k, n)"
+        f") AS c WHERE c.size < {MAX_TOUCHED_BYTES})::text ELSE {listed}::text END"
     )
 
 
@@ -273,12 +296,12 @@ def _counted(table: Table, written: str, key: Key, parameters: Parameters) -> st
             f"WITH written AS ({written} RETURNING 1), answer AS MATERIALIZED (SELECT {count} FROM written)"
             f" SELECT convert_to(answer.j, 'UTF8'){stored} FROM answer"
         )
-    listed = f"(json_agg(w.k) FILTER (WHERE w.place <= {MAX_TOUCHED} AND w.k IS NOT NULL))::text"
+    listed = f"json_agg(w.k) FILTER (WHERE w.place <= {MAX_TOUCHED} AND w.k IS NOT NULL)"
     return (
         f"WITH written AS ({written} RETURNING {table.touched('t')} AS k), answer AS MATERIALIZED ("
         f"SELECT {count}, count(*) AS touched_count, {listed} AS touched"
         " FROM (SELECT k, row_number() OVER () AS place FROM written) AS w)"
-        f" SELECT convert_to(answer.j, 'UTF8'){stored}, answer.touched_count, answer.touched FROM answer"
+        f" SELECT convert_to(answer.j, 'UTF8'){stored}, answer.touched_count, {clipped('answer.touched')} FROM answer"
     )
 
 

@@ -153,6 +153,9 @@ class Table:
     """Whether reading it runs nothing that users made, as far as was known when it was read."""
     is_inert_to_writes: bool = False
     """Likewise of writing: no trigger, no check, no foreign key, and only plain defaults."""
+    owner: str = ""
+    has_foreign_keys: bool = False
+    """Of a secure table, which has no other triggers: whether a write looks into other tables."""
     secure_scopes: tuple[str, ...] | None = None
     """Of a secure table: a caller needs one of these, where there are any. None: it is not secure."""
     place: tuple[str, str] | None = None

@@ -146,13 +146,13 @@ class DirectPool(_Base):
                     self._end(connection)
             raise
 
-    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
-        """Return a context manager that holds a connection."""
-        return _Acquire(self, timeout or ACQUIRE_SECONDS)
+    def acquire(self, *, timeout: float | None = None, is_inert: bool = False) -> PoolAcquireContext:
+        """Return a context manager that holds a connection; `is_inert`: nothing that users made runs on it."""
+        return _Acquire(self, timeout or ACQUIRE_SECONDS, is_inert=is_inert)
 
-    async def release(self, connection: Any, *, timeout: float | None = None) -> None:
-        """Take a connection back; it is cleaned in the background."""
-        if self._cleanup is None or not _is_usable(connection):
+    async def release(self, connection: Any, *, timeout: float | None = None, is_inert: bool = False) -> None:
+        """Take a connection back; it is cleaned in the background, unless nothing that users made ran on it."""
+        if self._cleanup is None or is_inert or not _is_usable(connection):
             if not self._pass_on(connection):
                 await self._retire(connection, timeout)
             return
@@ -262,6 +262,10 @@ def _is_usable(connection: Any) -> bool:
 
 
 class _Acquire(PoolAcquireContext):
+    def __init__(self, pool: Any, timeout: float, *, is_inert: bool = False) -> None:
+        super().__init__(pool, timeout)
+        self._is_inert = is_inert
+
     async def __aexit__(
         self,
         kind: type[BaseException] | None = None,
@@ -273,6 +277,11 @@ class _Acquire(PoolAcquireContext):
             self.connection = None
             self.done = True
             cast("DirectPool", self.pool).discard(connection)
+            return
+        if connection is not None and self._is_inert:
+            self.connection = None
+            self.done = True
+            await cast("DirectPool", self.pool).release(connection, is_inert=True)
             return
         await super().__aexit__(kind, error, trace)
 

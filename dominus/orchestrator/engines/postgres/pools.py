@@ -28,7 +28,7 @@ from dominus.orchestrator.engines.postgres.secure_role import secure_role_of
 from dominus.orchestrator.engines.postgres.typing import Connection, Pool
 from dominus.orchestrator.settings import ServerSettings
 
-__all__ = ["Postgres", "connect", "describe_dsn"]
+__all__ = ["Postgres", "connect", "describe_dsn", "secure_pool_size"]
 
 logger = logging.getLogger("dominus.postgres")
 
@@ -113,10 +113,11 @@ class Postgres:
     async def secure(self) -> Pool:
         """Return the connections for secure tables: of a login of their own, opened at the first use.
 
-        Nothing that users made runs there (see secure_role.py), and their triggers run where no way leads to its role.
+        Nothing that users made runs there with its rights. With less it may, where a foreign key leads to a table of
+        theirs (see secure_role.py): who writes to a table that has such cleans up with LEFT_BEHIND in its transaction.
 
         Raises:
-            ServiceError: the login cannot be made, or can do too much.
+            ServiceError: the login cannot be made (`secure_tables_unavailable`), or can do too much.
         """
         async with self._opening:
             if self._secure is None:
@@ -124,7 +125,18 @@ class Postgres:
             return self._secure
 
     async def _checked_secure(self) -> Pool:
-        pool: Pool = await self._open_secure()
+        try:
+            pool: Pool = await self._open_secure()
+        except ServiceError as error:
+            if error.code != "data_login_missing":
+                raise
+            raise ServiceError(
+                "secure tables need a database login of their own, which the user of DOMINUS_DATABASE_URL may not make",
+                code="secure_tables_unavailable",
+                retryable=False,
+                hint="as an administrator: ALTER ROLE <this user> CREATEROLE;"
+                " GRANT <DOMINUS_DATA_ROLE>_secure TO <this user> WITH ADMIN OPTION",
+            ) from error
         try:
             async with pool.acquire() as connection:
                 await check_powers(self.system, connection)
@@ -183,6 +195,11 @@ class Postgres:
         return [self.system, self.data, *([self._secure] if self._secure is not None else [])]
 
 
+def secure_pool_size(size: int) -> int:
+    """Return how many connections secure tables have beside a data pool of this size."""
+    return max(2, size // 2)
+
+
 def _data_pool(dsn: str, settings: ServerSettings, login: DataLogin) -> Any:
     session = _session(settings, "dominus data", settings.data_role)
     given = settings.data_url.get_secret_value() if settings.data_url is not None else ""
@@ -195,7 +212,7 @@ def _data_pool(dsn: str, settings: ServerSettings, login: DataLogin) -> Any:
 def _secure_pool(dsn: str, settings: ServerSettings, login: DataLogin) -> Any:
     session = _session(settings, "dominus secure", login.data_role)
     made = {"user": login.user, "password": login.password, "connect": login.connect}
-    return _pool(dsn, max(2, settings.pool_size // 2), session, **made)
+    return _pool(dsn, secure_pool_size(settings.pool_size), session, cleanup=_clean, **made)
 
 
 def _session(settings: ServerSettings, name: str, role: str) -> dict[str, str]:

@@ -17,11 +17,14 @@ from dominus.errors import ConflictError, NotFoundError, ServiceError
 from dominus.orchestrator.engines.postgres.quoting import quote_name
 from dominus.orchestrator.engines.postgres.typing import Connection
 
-__all__ = ["make_plain", "make_secure", "prepare_secure_role", "secure_role_of"]
+__all__ = ["LEFT_BEHIND", "make_plain", "make_secure", "prepare_secure_role", "secure_role_of"]
 
 logger = logging.getLogger("dominus.postgres")
 
 _SUFFIX = "_secure"
+LEFT_BEHIND = "RESET ALL; SELECT dominus_secure.require_clean()"
+"""Takes back what ran as the owner of a table at the other end of a foreign key, or fails; not to be prepared, as what
+is prepared could be another's by then."""
 _GRANTS = (
     "GRANT USAGE, CREATE ON SCHEMA public TO {role}",
     "GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role}",
@@ -45,9 +48,13 @@ JOIN pg_roles r ON r.oid = c.relowner
 JOIN pg_roles o ON o.oid = n.nspowner
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """
+DEFERS_AS_WHO_WROTE = 180_000
+"""From this version on, a deferred trigger runs as who wrote the row, before as whoever commits."""
 # What stands against it, the first of it. PostgreSQL records no dependency on what is its own, so any on a function,
-# type or operator is on users' or an extension's; a session cannot change those of an extension.
-_OBSTACLE = """
+# type or operator is on users' or an extension's; a session cannot change those of an extension. Of PostgreSQL's own
+# functions some run SQL or read a type that their arguments name (query_to_xml, pg_input_is_valid): of those that are
+# volatile the harmless ones are listed, of the others the harmful ones.
+_OBSTACLE = r"""
 SELECT CASE
   WHEN c.relkind <> 'r' THEN 'it is no plain table'
   WHEN c.relrowsecurity THEN 'it has row-level security'
@@ -61,6 +68,39 @@ SELECT CASE
     WHERE k.contype = 'f' AND (k.conrelid = c.oid OR k.confrelid = c.oid)
       AND (k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r'))
   ) THEN 'a foreign key to or from it changes rows by itself'
+  WHEN current_setting('server_version_num')::integer < $3 AND EXISTS (
+    SELECT
+    FROM pg_constraint k
+    JOIN pg_class o ON o.oid IN (k.conrelid, k.confrelid) AND o.oid <> c.oid
+    JOIN pg_roles r ON r.oid = o.relowner
+    WHERE k.contype = 'f' AND (k.conrelid = c.oid OR k.confrelid = c.oid) AND r.rolname <> $2
+  ) THEN 'a foreign key links it to a table that is not secure, which needs PostgreSQL 18'
+  WHEN EXISTS (
+    SELECT
+    FROM pg_attrdef a
+    JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = a.oid
+    JOIN pg_class s ON d.refclassid = 'pg_class'::regclass AND s.oid = d.refobjid AND s.relkind = 'S'
+    WHERE a.adrelid = c.oid AND NOT EXISTS (
+      SELECT FROM pg_depend o WHERE o.classid = 'pg_class'::regclass AND o.objid = s.oid AND o.refobjid = c.oid
+    )
+  ) THEN 'it takes numbers from a sequence that is not its own (ALTER SEQUENCE ... OWNED BY)'
+  WHEN EXISTS (
+    WITH RECURSIVE above (oid, relkind, relowner) AS (
+      SELECT c.oid, c.relkind, c.relowner
+      UNION
+      SELECT v.oid, v.relkind, v.relowner
+      FROM above b
+      JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = b.oid
+        AND d.classid = 'pg_rewrite'::regclass
+      JOIN pg_rewrite w ON w.oid = d.objid
+      JOIN pg_class v ON v.oid = w.ev_class
+    )
+    SELECT
+    FROM above a
+    JOIN pg_roles r ON r.oid = a.relowner
+    WHERE a.oid <> c.oid
+      AND (a.relkind = 'm' OR r.rolsuper OR (r.oid <> c.relowner AND pg_has_role(r.oid, $2::name, 'USAGE')))
+  ) THEN 'a view of a superuser, or a materialized view, would go on showing its rows'
   WHEN EXISTS (
     WITH parts (class, id) AS (
       SELECT 'pg_class'::regclass, c.oid
@@ -78,6 +118,21 @@ SELECT CASE
         SELECT FROM pg_depend e WHERE e.classid = d.refclassid AND e.objid = d.refobjid AND e.deptype = 'e'
       )
   ) THEN 'it has a type or calls a function that users made'
+  WHEN EXISTS (
+    SELECT
+    FROM (
+      SELECT adbin::text FROM pg_attrdef WHERE adrelid = c.oid
+      UNION ALL SELECT conbin::text FROM pg_constraint WHERE conrelid = c.oid
+      UNION ALL SELECT indexprs::text FROM pg_index WHERE indrelid = c.oid
+      UNION ALL SELECT indpred::text FROM pg_index WHERE indrelid = c.oid
+      UNION ALL SELECT stxexprs::text FROM pg_statistic_ext WHERE stxrelid = c.oid
+    ) AS t (tree)
+    CROSS JOIN LATERAL regexp_matches(t.tree, ':(?:funcid|opfuncid) (\d+)', 'g') AS m (found)
+    JOIN pg_proc p ON p.oid = m.found[1]::oid AND p.pronamespace = 'pg_catalog'::regnamespace
+    WHERE p.proname ~ '_to_xml|^pg_input_' OR (p.provolatile = 'v' AND p.proname <> ALL (ARRAY['nextval', 'currval',
+      'lastval', 'random', 'random_normal', 'gen_random_uuid', 'uuidv4', 'uuidv7', 'clock_timestamp', 'timeofday',
+      'txid_current', 'pg_current_xact_id']))
+  ) THEN 'it calls a function of PostgreSQL that runs SQL, or changes a session'
 END
 FROM pg_class c
 WHERE c.oid = $1
@@ -153,6 +208,8 @@ async def make_secure(connection: Connection, data_role: str, schema: str, table
         )
     if found["owner"] == secure:
         return
+    if await connection.fetchval("SELECT pg_has_role($1::name, $2::name, 'MEMBER')", data_role, secure):
+        raise _unable(secure, f"the role {data_role} of sessions is a member of {secure}")
     if found["schema_owner"] == data_role:
         raise _obstacle(schema, table, "its schema belongs to the role of sessions, which could drop it")
     label = f"{quote_name(schema)}.{quote_name(table)}"
@@ -163,7 +220,7 @@ async def make_secure(connection: Connection, data_role: str, schema: str, table
         async with _Giving(connection, found["owner"], secure):
             # Nothing is put into its way between the look and the change; and statements that run end before.
             await connection.execute(f"LOCK TABLE {label} IN ACCESS EXCLUSIVE MODE")
-            obstacle = await connection.fetchval(_OBSTACLE, found["oid"])
+            obstacle = await connection.fetchval(_OBSTACLE, found["oid"], secure, DEFERS_AS_WHO_WROTE)
             if obstacle is not None:
                 raise _obstacle(schema, table, obstacle)
             for row in await connection.fetch(_GRANTEES, found["oid"]):

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from dominus.contract import ddl as contract
-from dominus.errors import AuthorizationError, DominusError, NotFoundError
+from dominus.errors import ConflictError, DominusError, NotFoundError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import exactly_once, written
@@ -122,9 +122,9 @@ async def _locked(ctx: Context, connection: Connection, slug: str, category_id: 
         )
     # A schema is dropped by its owner, whom a secure table would not stop.
     if (secure := await connection.fetchval(_SECURE, schema)) is not None:
-        raise AuthorizationError(
+        raise ConflictError(
             f"the table {schema}.{secure} is secure",
-            code="insufficient_privilege",
+            code="table_is_secure",
             details={"table": f"{schema}.{secure}"},
             hint="delete its record first: dominus.auth.secure_tables.delete",
         )

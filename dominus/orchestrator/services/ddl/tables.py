@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 
 from dominus.contract import ddl as contract
-from dominus.errors import ValidationError
+from dominus.errors import ConflictError, ValidationError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, attribute, from_postgres, sqlstate
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import exactly_once, remembered
@@ -23,6 +23,7 @@ from dominus.orchestrator.sql.outcomes import REMEMBER, as_outcome
 from dominus.orchestrator.sql.raw_ddl import decode_sql, read_statements
 from dominus.orchestrator.sql.structure import describe as described
 from dominus.orchestrator.sql.structure import inside
+from dominus.orchestrator.sql.tables import Table
 
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.typing import Connection
@@ -71,7 +72,7 @@ async def _made(ctx: Context, operation: str, request: Any, done: Done) -> RawJs
             table = getattr(request, "table", None)
             if table is not None and operation != "create_table":
                 # Names it, or what is near, where it is not there.
-                await change.catalog.read(request.schema_, table, change.connection)
+                _refuse_secure(await change.catalog.read(request.schema_, table, change.connection))
             before = await change.describe(table) if operation in _LOOKS else []
             version = await change.apply(change_of(operation, request, before))
             said = await done(change)
@@ -83,6 +84,17 @@ async def _made(ctx: Context, operation: str, request: Any, done: Done) -> RawJs
             return await answer(ctx, change, {**known, **said, "migration_version": version})
 
     return await exactly_once(ctx, partial(in_its_turn, make))
+
+
+def _refuse_secure(table: Table) -> None:
+    if table.is_secure:
+        raise ConflictError(
+            f"{table.label!r} is a secure table, which does not change",
+            code="table_is_secure",
+            details={"schema": table.schema, "table": table.name},
+            hint="delete its record (auth.delete_secure_table), change it, and make it secure again:"
+            " both are entries of the audit trail",
+        )
 
 
 _LOOKS = {"drop_table", "drop_column", "alter_column", "drop_index", "drop_constraint"}

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["SecureTables"]
 
 # Those who register and release tables take turns: of two who release one, the last gives the table back.
-_TURN = "LOCK TABLE dominus.secure_tables IN SHARE ROW EXCLUSIVE MODE"
+_TURN = "LOCK TABLE dominus.secure_turns IN EXCLUSIVE MODE"
+# A tenant's schema is its project's and environment's; all others are everybody's.
+_IS_OTHERS = """
+SELECT EXISTS (
+  SELECT FROM dominus.ddl_schemas d WHERE d.name = $3 AND (d.project, d.environment) <> ($1, $2)
+)
+"""
 _IS_STILL = "SELECT EXISTS (SELECT FROM dominus.secure_tables WHERE schema_name = $1 AND table_name = $2)"
 
 
@@ -31,6 +37,8 @@ class SecureTables(EntityHandlers):
 
     async def create(self, ctx: Context, request: Request) -> RawJson:
         """Register a table."""
+        # Who cannot reach it afterwards does not make it secure.
+        await ctx.resources.postgres.secure()
         made = await super().create(ctx, request)
         # The others are notified; the caller's next request here shall not have to race with that.
         ctx.resources.catalog.forget()
@@ -45,12 +53,11 @@ class SecureTables(EntityHandlers):
     async def made(self, ctx: Context, connection: Connection, record: dict[str, Any]) -> None:
         """Give the table to the role of secure tables."""
         schema, table = record["schema_name"], record["table_name"]
-        if is_system_schema(schema):
+        if is_system_schema(schema) or await connection.fetchval(_IS_OTHERS, *ctx.principal.place, schema):
             raise NotFoundError(
                 f"there is no schema {schema!r}", code="unknown_schema", details={"schema": schema}
             )
-        # A tenant's schema is another project's, and not there for this one.
-        await ctx.resources.catalog.require_schema(schema, connection, place=ctx.principal.place)
+        await connection.execute(_TURN)
         await make_secure(connection, ctx.resources.settings.data_role, schema, table)
         await self._note(ctx, connection, record, "create_secure_table")
 

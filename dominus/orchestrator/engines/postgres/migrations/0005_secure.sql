@@ -74,9 +74,12 @@ CREATE TABLE dominus.audit (
   row_count bigint NOT NULL,
   ids text,
   request_id text NOT NULL,
+  -- `ok`, or the code of the error with which it was refused or failed.
+  outcome text NOT NULL,
   hash bytea NOT NULL,
   mac text NOT NULL,
-  PRIMARY KEY (project, environment, number)
+  PRIMARY KEY (project, environment, number),
+  CONSTRAINT counts_from_one CHECK (number > 0)
 );
 CREATE INDEX audit_table ON dominus.audit (project, environment, schema_name, table_name, number);
 CREATE INDEX audit_actor ON dominus.audit (project, environment, actor, number);
@@ -146,6 +149,25 @@ BEGIN
   UPDATE dominus.audit_heads h
   SET number = added.number, hash = added.hash, mac = head_mac
   WHERE h.project = added.project AND h.environment = added.environment;
+END
+$$;
+
+-- Those who register and release tables take turns, before they look at what others have registered. A lock on a table
+-- that they have written to already would be a deadlock for two of them.
+CREATE TABLE dominus.secure_turns ();
+
+-- After a statement on a secure table with foreign keys: PostgreSQL looks into the tables at their other end, whose
+-- indexes may call what sessions made. What that prepared must not run in the place of a statement of ours.
+CREATE FUNCTION dominus_secure.require_clean()
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql) THEN
+    RAISE EXCEPTION 'a table that a foreign key leads to runs what a session made' USING ERRCODE = 'insufficient_privilege';
+  END IF;
 END
 $$;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA dominus_secure FROM PUBLIC;
