@@ -8,6 +8,7 @@ import datetime as dt
 import json
 import os
 import stat
+import time
 import timeit
 from decimal import Decimal
 from pathlib import Path
@@ -148,6 +149,8 @@ def test_values_of_secret_keys_are_hidden_at_any_depth(key: str) -> None:
         {"order": 4111111111111112, "at": "2026-02-03T04:05:06.789012", "phone": "+49 30 1234567890"},
         {"is_password_set": True, "password": None},
         {"session_id": "42", "token_type": "Bearer"},
+        {"url": "https://x/y?page=2&sort=name", "at": "0.4111111111111111", "key": "user:42"},
+        {"rows": "1 2 3 4 5 6 7 8 9 10 11 12 13", "sha": "4111111111111111abcdef"},
     ],
 )
 def test_what_is_no_secret_stays(context: dict[str, Any]) -> None:
@@ -163,6 +166,27 @@ def test_what_is_no_secret_stays(context: dict[str, Any]) -> None:
         ("Authorization: Bearer abcdef123456", "***", "abcdef"),
         ("postgresql://ada:hunter2@db/app", "//ada:***@db", "hunter2"),
         ('password="hunter 2" ok', "ok", "hunter"),
+        ("password=b'hunter2' ok", "ok", "hunter"),
+        ('body: {\\"password\\": \\"hunter2\\", \\"n\\": 1}', "1}", "hunter"),
+        ('password="hunter2, and the line was c', "***", "hunter"),
+        ("amqp://ada:hunter@2@db/app", "//ada:***@db", "hunter"),
+        ("Authorization: Token 0123abcd, next", "***", "0123"),
+        ("Cookie: sid=0123abcd; theme=dark", "***", "0123"),
+        ("GET /f?X-Amz-Signature=0123abcd&part=2", "part=2", "0123"),
+        ("GET /f?api_key=0123abcd&page=2", "page=2", "0123"),
+        ("GET /cb?code=0123abcd#top", "#top", "0123"),
+        ("pushed with ghp_0123456789abcdefghij0123", "***", "ghp_"),
+        ("stripe sk_live_0123456789abcdefghij said no", "said no", "sk_live"),
+        (f"{CARD} 12/27", "***1111 12/27", "4111 1111"),
+        (f"order 12 {CARD} 123", "order 12 ***1111 123", "4111 1111"),
+        (f"1234 {CARD}", "1234 ***1111", "4111 1111"),
+        ("amex 3782 822463 10005, paid", "***0005", "3782 8"),
+        ("card_4111111111111111", "card_***1111", "41111"),
+        (
+            "-----BEGIN CERTIFICATE-----\nx\n-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----",
+            "x",
+            "MII",
+        ),
         ("url?token=abc123&x=1", "x=1", "abc123"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----", "***", "MII"),
     ],
@@ -181,6 +205,62 @@ def test_a_card_as_a_number_and_the_token_of_the_client_are_hidden() -> None:
 def test_the_list_of_words_can_be_longer_and_shorter() -> None:
     found = cleaned({"iban": "DE1", "taxNumber": 7, "cookie": "oat"}, more=["iban", "tax_number", "!cookie"])
     assert found["context"] == {"iban": "***", "taxNumber": "***", "cookie": "oat"}
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["a-", "eyJ-", "eyJ", "secret-", "token", "1", "1 ", "1111 ", "4111 1111 1111 1111 ", "://", "://a:", "://:a@", "_", "i_",
+     "-----BEGIN PRIVATE KEY-----", "-----BEGIN ", "bearer ", "basic", 'password="', "password='", "token\\", "?", "&", "?a-",
+     "?key", "&key=", "cookie:", "authorization", "sk-", "ghp_", "=", "A", "eyJaaaaaaaa.", "x.eyJ", "\\", '"'],
+)  # fmt: skip
+def test_no_text_makes_it_slow(part: str) -> None:
+    """A megabyte is far more than a line can hold; the slowest text takes about half a second on a busy machine."""
+    redactor = Redactor(["iban", "tax_number"], ["a-psk-of-the-tests"])
+    text = part * (1_000_000 // len(part))
+    began = time.process_time()
+    for ending in ("", " " * 100_000, "\n,"):
+        redactor.text("token=" + text + ending)
+        redactor._suspicious.search(text.encode())
+    assert time.process_time() - began < 6
+
+
+def test_what_an_exception_says_is_hidden_too_also_in_its_traceback_and_cause() -> None:
+    def connect(password: str) -> None:
+        raise ConnectionError(f"cannot reach postgresql://ada:{password}@db/app with api_key={password}")
+
+    try:
+        try:
+            connect("hunter2")
+        except ConnectionError as error:
+            raise ValueError({"password": "hunter2", "cards": [CARD]}) from error
+    except ValueError as error:
+        line = Redactor().clean(make_line("error", "failed", {"n": 1}, exception=error))
+    facts = json.loads(line)["context"]["exception"]
+    assert "ConnectionError: cannot reach postgresql://ada:***@db/app" in facts["traceback"]
+    assert b"hunter2" not in line.replace(b'connect(\\"hunter2\\")', b"")
+    assert b"4111" not in line
+
+
+@pytest.mark.parametrize("depth", [50, 100, 190, 196, 200, 230, 254, 300, 900])
+def test_however_deep_a_context_is_it_is_looked_through_or_cut(depth: int) -> None:
+    value: Any = "password=hunter2"
+    for _ in range(depth):
+        value = [value]
+    assert b"hunter" not in Redactor().clean(make_line("info", "a token", {"v": value}))
+
+
+def test_a_number_of_thousands_of_digits_keeps_no_line_back() -> None:
+    for number in (10**400, -(10**4000), 10**5000):
+        assert cleaned({"v": number}, "a token")["message"] == "a token"
+
+
+def test_a_line_that_cannot_be_read_is_left_out() -> None:
+    line = make_line("warn", "m", {"token": "x"})
+    assert json.loads(Redactor().clean(line[:-3])) == {
+        "id": json.loads(line)["id"],
+        "level": "warn",
+        "message": "(a line that could not be read is left out)",
+    }
 
 
 def test_a_nul_does_not_leave_the_process() -> None:
