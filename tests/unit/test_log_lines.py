@@ -38,7 +38,7 @@ def cleaned(context: Any = None, message: str = "m", **options: Any) -> Any:
 
 
 def lines_of(client: Dominus) -> list[Any]:
-    return [json.loads(line) for line in client.logs._shipper._buffer]
+    return [json.loads(line) for line in client.logs._shipper._waiting.lines]
 
 
 async def test_the_call_site_is_that_of_the_call_also_under_gather_and_in_tasks() -> None:
@@ -52,7 +52,7 @@ async def test_the_call_site_is_that_of_the_call_also_under_gather_and_in_tasks(
 
     await place_order()
     lines = lines_of(client)
-    client.logs._shipper._buffer.clear()
+    client.logs._shipper._waiting.lines.clear()
     assert [line["message"] for line in lines] == ["a", "b", "c", "d", "not awaited"]
     file = "/".join(Path(__file__).parts[-3:])
     assert {(line["file"], line["function"]) for line in lines} == {(file, "place_order")}
@@ -66,7 +66,7 @@ async def test_awaiting_gives_whether_the_line_was_taken() -> None:
     assert isinstance(logged, Logged)
     assert await logged is True
     assert await logged is True
-    client.logs._shipper._buffer.clear()
+    client.logs._shipper._waiting.lines.clear()
     await client.aclose()
 
 
@@ -331,6 +331,6 @@ async def test_a_call_costs_little(tmp_path: Path) -> None:
     client = Dominus("http://127.0.0.1:9", "t" * 43, home=str(tmp_path / "home"))
     info, context = client.logs.info, {"order": 42, "customer": "ada", "total": 12.5}
     best = min(timeit.repeat(lambda: info("order placed", context, category="orders"), number=500, repeat=8))
-    client.logs._shipper._buffer.clear()
+    client.logs._shipper._waiting.lines.clear()
     await client.aclose()
     assert best / 500 < 60e-6
