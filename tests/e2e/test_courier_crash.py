@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from mail_support import Sink, smtp_server, until
 
 from dominus import Dominus, DominusError
@@ -86,3 +90,50 @@ async def test_kill_9_in_the_middle_of_sending_loses_no_mail(tmp_path: Path) -> 
     assert {message_id for message_id, count in copies.items() if count > 1} <= uncertain
     assert len(uncertain) <= AT_ONCE
     assert max(copies.values()) <= 2
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["fast shutdown", "kill -9"])
+async def test_a_restart_of_postgresql_between_the_relays_answer_and_the_record_loses_and_doubles_nothing(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    killed: list[int] = []
+
+    def on_data(_message: Any) -> str:
+        if not killed:
+            pid_file = next(home.glob("postgres/**/postmaster.pid"))
+            killed.append(int(pid_file.read_text().split()[0]))
+            os.kill(killed[0], how)
+            # No connection answers any more when the relay does.
+            ends = time.monotonic() + 10
+            while is_running(killed[0]) and time.monotonic() < ends:
+                time.sleep(0.01)
+        return "250 OK"
+
+    sink = Sink(on_data=on_data)
+    with smtp_server(sink) as port:
+        process, url = start(home, port)
+        try:
+            token = (home / "token").read_text().strip()
+            async with Dominus(url, token) as client, asyncio.timeout(50):
+                sent = await client.courier.send_welcome("a@example.com", "h@example.org", "A", "Engine")
+                await until(lambda: sink.messages, 20)
+                mail: Any = None
+                while mail is None or mail["status"] != "sent":
+                    with contextlib.suppress(DominusError):
+                        mail = await client.courier.message(sent["message_id"])
+                    await asyncio.sleep(0.1)
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+    assert len(killed) == 1
+    # The process lived on and knew: one copy, and nothing to be unsure about.
+    assert (len(sink.messages), mail["may_be_duplicate"]) == (1, False)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
