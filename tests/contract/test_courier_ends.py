@@ -222,14 +222,19 @@ async def test_a_relay_without_starttls_or_with_a_wrong_certificate_leaves_no_co
 
 
 async def test_a_relay_that_never_says_hello_is_away_and_has_not_perhaps_taken_the_mail() -> None:
-    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(5)
+    left = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
         writer.close()
+        left.set()
 
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         relay = SmtpRelay(SmtpServer("127.0.0.1", port, "none"), timeout=0.4)
         async with asyncio.timeout(0.4):
             delivery = await relay.deliver(MADE)
+        # It has hung up.
+        await asyncio.wait_for(left.wait(), 5)
         assert (delivery.is_away, delivery.is_uncertain) == (True, False)
         await relay.aclose()
