@@ -114,6 +114,34 @@ async def test_a_mail_that_this_process_is_sending_is_not_taken_for_lost_however
     assert (mail["attempts"], mail["may_be_duplicate"], len(sink.messages)) == (1, False, 1)
 
 
+async def test_a_process_that_was_stopped_beyond_its_lease_changes_nothing_and_the_second_copy_is_seen(
+    make_server: Make,
+) -> None:
+    """As after SIGSTOP, or a virtual machine that was paused: another replica has taken the mail over meanwhile."""
+    began, answer = threading.Event(), threading.Event()
+
+    def on_data(_message: Any) -> str:
+        began.set()
+        answer.wait(10)
+        return "550 too late"
+
+    sink = Sink()
+    with smtp_server(Sink(on_data=on_data)) as slow, smtp_server(sink) as quick:
+        stopped = await make_server(**smtp(slow))
+        sent = await send(stopped)
+        await until(began.is_set)
+        other = await make_server(**smtp(quick, courier_timeout=0.5))
+        # Its lease, 2 s, is over as soon as the row says so; the stopped one's own is 11 s.
+        await other.resources.postgres.system.execute(
+            "UPDATE dominus.mails SET sending_since = now() - interval '1 hour' WHERE id = $1", sent
+        )
+        mail = await ended(other, sent, "sent")
+        assert (mail["attempts"], mail["may_be_duplicate"], len(sink.messages)) == (2, True, 1)
+        answer.set()
+        await stopped.app.stop()
+        assert await mail_of(other, sent) == mail
+
+
 async def test_a_mail_too_old_is_a_dead_letter_that_can_be_queued_again(make_server: Make) -> None:
     answers = ["451 later"]
     sink = Sink(on_data=lambda _message: answers[0])
