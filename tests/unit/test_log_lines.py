@@ -205,17 +205,20 @@ def test_a_card_as_a_number_and_the_token_of_the_client_are_hidden() -> None:
 def test_the_list_of_words_can_be_longer_and_shorter() -> None:
     found = cleaned({"iban": "DE1", "taxNumber": 7, "cookie": "oat"}, more=["iban", "tax_number", "!cookie"])
     assert found["context"] == {"iban": "***", "taxNumber": "***", "cookie": "oat"}
+    for key in ("Schlüssel", "SCHLÜSSEL", "Ge_Heim", "GEHEIM"):
+        assert cleaned({key: "x"}, more=["schlüssel", "geheim"])["context"] == {key: "***"}
 
 
 @pytest.mark.parametrize(
     "part",
     ["a-", "eyJ-", "eyJ", "secret-", "token", "1", "1 ", "1111 ", "4111 1111 1111 1111 ", "://", "://a:", "://:a@", "_", "i_",
      "-----BEGIN PRIVATE KEY-----", "-----BEGIN ", "bearer ", "basic", 'password="', "password='", "token\\", "?", "&", "?a-",
-     "?key", "&key=", "cookie:", "authorization", "sk-", "ghp_", "=", "A", "eyJaaaaaaaa.", "x.eyJ", "\\", '"'],
+     "?key", "&key=", "cookie:", "authorization", "sk-", "ghp_", "=", "A", "eyJaaaaaaaa.", "x.eyJ", "\\", '"',
+     "schl" + "ü" * 50_000, "schl" + "ü_" * 50_000, "schl" + "-" * 100_000],
 )  # fmt: skip
 def test_no_text_makes_it_slow(part: str) -> None:
     """A megabyte is far more than a line can hold; the slowest text takes about half a second on a busy machine."""
-    redactor = Redactor(["iban", "tax_number"], ["a-psk-of-the-tests"])
+    redactor = Redactor(["iban", "tax_number", "schlüssel"], ["a-psk-of-the-tests"])
     text = part * (1_000_000 // len(part))
     began = time.process_time()
     for ending in ("", " " * 100_000, "\n,"):
