@@ -19,7 +19,7 @@ from dominus.contract.logs import (
     MAX_PLACE,
 )
 
-__all__ = ["IDS", "ID_LENGTH", "call_site", "exception_facts", "make_line", "place_of"]
+__all__ = ["IDS", "ID_LENGTH", "MAX_TRACEBACK", "call_site", "exception_facts", "make_line", "place_of"]
 
 IDS = LineIds()
 ID_LENGTH = len('{"id":"') + 32

@@ -283,6 +283,32 @@ asyncio.run(main())
     assert text.count("\n") == 700
 
 
+async def test_ctrl_c_while_a_program_without_a_loop_waits_for_its_last_lines_loses_none(
+    live: Live, tag: str, tmp_path: Path
+) -> None:
+    with contextlib.closing(__import__("socket").create_server(("127.0.0.1", 0))) as deaf:
+        code = """
+logging.getLogger().addHandler(dominus.logs.handler())
+logging.getLogger().setLevel(logging.INFO)
+for n in range(700):
+    logging.getLogger(tag).info("m%d", n)
+"""
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        with program(live, tag, tmp_path, code, DOMINUS_URL=url) as process:
+            deaf.settimeout(20)
+            connection, _ = await asyncio.to_thread(deaf.accept)
+            with contextlib.closing(connection):
+                assert await asyncio.to_thread(connection.recv, 65536)
+                began = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                await asyncio.to_thread(process.wait, 20)
+                assert time.monotonic() - began < 3.5
+    [spool] = tmp_path.rglob("*.spool")
+    assert sorted(re.findall(r'"message":"m(\d+)"', spool.read_text()), key=int) == [
+        str(n) for n in range(700)
+    ]
+
+
 async def test_the_child_of_a_fork_begins_with_an_empty_buffer(live: Live, tag: str, tmp_path: Path) -> None:
     run(
         live,

@@ -6,10 +6,12 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import logging
 import os
 import stat
 import time
 import timeit
+import uuid
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from typing import Any
 import pytest
 
 from dominus import Dominus
+from dominus.contract.line_id import LineIds
+from dominus.orchestrator.logs.forward import betterstack, otlp
+from dominus.orchestrator.logs.store import Row
 from dominus.shipping.accepted import Logged
 from dominus.shipping.lines import ID_LENGTH, make_line
 from dominus.shipping.redaction import Redactor
@@ -93,6 +98,16 @@ def test_an_exception_comes_with_type_message_traceback_and_cause() -> None:
     assert (facts["exception"]["type"], facts["exception"]["message"]) == ("ValueError", "outer")
     assert "KeyError: 'inner'" in facts["exception"]["traceback"]
     assert "test_log_lines.py" in facts["exception"]["traceback"]
+
+
+def test_a_traceback_that_a_queue_has_written_is_kept() -> None:
+    client = Dominus("http://127.0.0.1:9", "t" * 43)
+    record = logging.LogRecord("shop", logging.ERROR, __file__, 1, "failed", (), None)
+    record.exc_text = "Traceback ...: ValueError: why"
+    client.logs.handler().handle(record)
+    [line] = lines_of(client)
+    client.logs._shipper._waiting.lines.clear()
+    assert line["context"] == {"exception": {"traceback": "Traceback ...: ValueError: why"}}
 
 
 class Hostile:
@@ -268,6 +283,25 @@ def test_a_line_that_cannot_be_read_is_left_out() -> None:
 
 def test_a_nul_does_not_leave_the_process() -> None:
     assert cleaned({"a": "x\x00y"})["context"] == {"a": "x\ufffdy"}
+
+
+# --- forwarding
+
+
+def test_no_value_makes_what_is_forwarded_unreadable() -> None:
+    context = {"big": 2**63, "least": -(2**63), "far": float("inf"), "deep": {"nan": float("nan")}}
+    row = Row(uuid.UUID(LineIds().make()), 2, "general", "m", context, None, None, None)
+    lines = [(("p", "e", "s"), row)]
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    assert json.loads(betterstack(lines), parse_constant=refuse)[0]["context"]["far"] == "Infinity"
+    [resource] = json.loads(otlp(lines), parse_constant=refuse)["resourceLogs"]
+    attributes = {one["key"]: one["value"] for one in resource["scopeLogs"][0]["logRecords"][0]["attributes"]}
+    assert attributes["context.big"] == {"stringValue": str(2**63)}
+    assert attributes["context.least"] == {"intValue": str(-(2**63))}
+    assert attributes["context.far"] == {"doubleValue": "Infinity"}
 
 
 # --- the spool
