@@ -54,15 +54,41 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
+class _Controller(Controller):
+    """Ends its connections before its loop: what is closed later is closed by the collector, at any time."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._sessions: list[Any] = []
+
+    def factory(self) -> Any:
+        self._sessions.append(super().factory())
+        return self._sessions[-1]
+
+    def end_sessions(self) -> None:
+        ended = threading.Event()
+
+        def end() -> None:
+            for session in self._sessions:
+                if session.transport is not None:
+                    session.transport.abort()
+            # The transports close their sockets at the loop's next turn.
+            self.loop.call_later(0.02, ended.set)
+
+        self.loop.call_soon_threadsafe(end)
+        ended.wait(5)
+
+
 @contextlib.contextmanager
 def smtp_server(sink: Sink, **options: Any) -> Iterator[int]:
     """Run an SMTP server; options are aiosmtpd's."""
     port = options.pop("port", None) or free_port()
-    controller = Controller(sink, hostname="127.0.0.1", port=port, **options)
+    controller = _Controller(sink, hostname="127.0.0.1", port=port, **options)
     controller.start()
     try:
         yield port
     finally:
+        controller.end_sessions()
         controller.stop()
         # aiosmtpd leaves connections to the collector whose TLS failed, or that were open when it stopped.
         with warnings.catch_warnings():

@@ -290,3 +290,58 @@ def tail(
             search=search,
             backlog=backlog,
         )
+
+
+courier = typer.Typer(help="Mails: the outbox.", no_args_is_help=True)
+app.add_typer(courier, name="courier")
+
+
+class MailStatus(enum.StrEnum):
+    """What has become of a mail."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    UNCERTAIN = "uncertain"
+    SENT = "sent"
+    DEAD = "dead"
+    KEPT = "kept"
+
+
+@courier.command()
+def outbox(
+    status: Annotated[MailStatus | None, typer.Option(help="Only mails of this status.")] = None,
+    to: Annotated[str | None, typer.Option(help="An address among the recipients.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Exactly this tag.")] = None,
+    template: Annotated[str | None, typer.Option(help="Exactly this template.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, the newest.")] = 20,
+    is_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object for each mail, its model included.")
+    ] = False,
+) -> None:
+    """List mails, the newest first, with what went wrong."""
+    with reported():
+        from dominus.cli.courier import run_outbox
+
+        wanted = {
+            "status": status.value if status else None,
+            "to": to,
+            "tag": tag,
+            "template_alias": template,
+        }
+        run_outbox(is_json=is_json, limit=limit, **wanted)
+
+
+@courier.command()
+def retry(
+    message_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID...", help="Mails that are dead or kept.")
+    ] = None,
+    is_all_dead: Annotated[bool, typer.Option("--all-dead", help="All that are dead, instead.")] = False,
+) -> None:
+    """Queue mails again that were given up, or kept while there was no relay: all that are named, or none."""
+    if bool(message_ids) == is_all_dead:
+        raise typer.BadParameter("give ids, or --all-dead", param_hint="ID...")
+    with reported():
+        from dominus.cli.courier import run_retry
+
+        run_retry(message_ids or [], is_all_dead=is_all_dead)

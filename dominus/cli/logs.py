@@ -10,7 +10,7 @@ import typer
 from pydantic_core import to_json
 
 from dominus import Dominus
-from dominus.cli.report import coloured
+from dominus.cli.report import coloured, visible
 
 __all__ = ["run_tail"]
 
@@ -47,8 +47,4 @@ def _shown(entry: Any) -> str:
     context = f"  {to_json(entry['context']).decode()}" if entry["context"] else ""
     level = coloured(f"{entry['level']:<8}", _COLOURS.get(entry["level"], typer.colors.WHITE))
     text = f"{entry['category']}  {entry['message']}  {place}{context}"
-    return f"{entry['time'][:23]}  {level}  {''.join(map(_visible, text))}"
-
-
-def _visible(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
+    return f"{entry['time'][:23]}  {level}  {visible(text)}"

@@ -11,7 +11,7 @@ import typer
 from dominus.errors import DominusError
 from dominus.hints import install_command
 
-__all__ = ["coloured", "reported", "show_error", "warn"]
+__all__ = ["coloured", "reported", "show_error", "visible", "warn"]
 
 
 def show_error(error: DominusError) -> None:
@@ -49,6 +49,15 @@ def reported() -> Generator[None]:
 def coloured(text: str, colour: str) -> str:
     """Return a word in bold colour, unless NO_COLOR is set (no-color.org)."""
     return text if os.environ.get("NO_COLOR") else typer.style(text, fg=colour, bold=True)
+
+
+def visible(text: str) -> str:
+    """Return a text of anybody's as one line, with escapes for what a terminal would obey."""
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def _say(label: str, text: str, colour: str) -> None:

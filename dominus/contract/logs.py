@@ -45,7 +45,12 @@ def _level(value: object) -> object:
 
 
 def _with_zone(value: dt.datetime) -> dt.datetime:
-    return value if value.tzinfo is not None else value.replace(tzinfo=dt.UTC)
+    if value.tzinfo is None:
+        return value.replace(tzinfo=dt.UTC)
+    try:
+        return value.astimezone(dt.UTC)
+    except OverflowError:
+        raise ValueError("must be of the years 1 to 9999 in UTC, too") from None
 
 
 def _is_time_ordered(value: UUID) -> UUID:

@@ -19,6 +19,8 @@ MAX_NAME = 200
 
 # C0 and C1 controls, and what Unicode counts as the end of a line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# RFC 2047: libraries decode it wherever it stands in a header, line breaks included.
+_ENCODED_WORD = re.compile(r"=\?[^?\s]*\?[bq]\?", re.IGNORECASE)
 _NAMED = re.compile(r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)" *|(?P<plain>[^"<>]*))<(?P<address>[^<>]*)>')
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -50,6 +52,8 @@ def header_text(value: str) -> str:
     """Refuse what would end a header and begin another one."""
     if _CONTROL.search(value):
         raise ValueError("must not contain line breaks or other control characters")
+    if _ENCODED_WORD.search(value):
+        raise ValueError("must not contain encoded words (=?...?=): write the characters themselves")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError("is not valid Unicode")
     return value

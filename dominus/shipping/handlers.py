@@ -7,7 +7,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-from dominus.shipping.lines import call_site, make_line, place_of
+from dominus.shipping.lines import MAX_TRACEBACK, call_site, make_line, place_of
 from dominus.shipping.shipper import IS_SHIPPING, Shipper
 
 __all__ = ["LogHandler", "StructlogProcessor"]
@@ -49,6 +49,9 @@ class LogHandler(logging.Handler):
 
 def _line_of(record: logging.LogRecord) -> bytes:
     context: dict[str, Any] = {name: value for name, value in vars(record).items() if name not in _USUAL}
+    if record.exc_text and not record.exc_info:
+        # A queue's handler has written the traceback, and let go of the exception.
+        context["exception"] = {"traceback": record.exc_text[-MAX_TRACEBACK:]}
     return make_line(
         _level_of(record.levelno),
         record.getMessage(),

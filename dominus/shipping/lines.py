@@ -8,7 +8,7 @@ from pathlib import PurePath
 from types import FrameType
 from typing import Any, cast
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from dominus.contract.line_id import LineIds
 from dominus.contract.logs import (
@@ -19,7 +19,7 @@ from dominus.contract.logs import (
     MAX_PLACE,
 )
 
-__all__ = ["IDS", "ID_LENGTH", "call_site", "exception_facts", "make_line", "place_of"]
+__all__ = ["IDS", "ID_LENGTH", "MAX_TRACEBACK", "call_site", "exception_facts", "make_line", "place_of"]
 
 IDS = LineIds()
 ID_LENGTH = len('{"id":"') + 32
@@ -29,6 +29,8 @@ MAX_TRACEBACK = 16_384
 MAX_TEXT = 2_000
 """Characters of what stands for a value that has no JSON form."""
 CUT = "… (cut)"
+MAX_PLAIN_BYTES, MAX_PLAIN_DEPTH = 4_000, 100
+"""A line with less of either is surely read again: parsers give up at 4,300 digits, and at a depth of 200."""
 PLACE_PARTS = 3
 _PACKAGE = str(PurePath(__file__).parents[1]) + "/"
 _places: dict[str, str] = {}
@@ -98,6 +100,8 @@ def make_line(
     }
     try:
         text = to_json(fields, fallback=_said, inf_nan_mode="strings")
+        if len(text) > MAX_PLAIN_BYTES or text.count(b"[") + text.count(b"{") > MAX_PLAIN_DEPTH:
+            _check_readable(text)
     except Exception:  # noqa: BLE001 - text that is no Unicode, bytes, a circle, a value whose own methods fail
         text = _carefully(fields)
     if len(text) > MAX_CONTEXT_BYTES:
@@ -131,6 +135,11 @@ def _said(value: Any) -> str:
     return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + CUT
 
 
+def _check_readable(text: bytes) -> None:
+    """Raise for what can be written and not be read again: depths and numbers beyond a parser's limits."""
+    from_json(b"[[[[%b]]]]" % text)
+
+
 def _carefully(fields: dict[str, Any]) -> bytes:
     return to_json(_plain(fields, 0), inf_nan_mode="strings")
 
@@ -140,7 +149,7 @@ def _plain(value: Any, depth: int) -> Any:  # noqa: PLR0911 - a case for each ki
     if value is None or isinstance(value, (bool, float)):
         return value
     if isinstance(value, int):
-        return value if abs(value) < 2**63 else str(value)
+        return value if abs(value) < 2**63 else _said(value)
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if depth > 20:

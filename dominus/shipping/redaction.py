@@ -17,6 +17,7 @@ from dominus.shipping.lines import ID_LENGTH
 __all__ = ["HIDDEN", "Redactor"]
 
 HIDDEN = "***"
+UNREADABLE = b"(a line that could not be read is left out)"
 _ALWAYS = frozenset({
     "password", "passwd", "passphrase", "pwd", "secret", "cvv", "cvc", "pin", "ssn",
     "apikey", "privatekey", "accesskey", "secretkey", "cardnumber", "creditcard", "pan",
@@ -27,27 +28,53 @@ _TEXTS = frozenset({
 })  # fmt: skip
 """Likewise, but for numbers: `token_count` is none."""
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+# Each pattern reads a text once, however it is made: what a pattern has taken it does not give back (`++`), and where
+# it begins is told by a fixed word. A text of a line that is logged may be somebody's attack on the one who logs it.
+_NAMES = r"password|passwd|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key|access[_-]?key|cvv|cvc|credential"
+_ISSUED = (
+    r"gh[opsur]_|github_pat_|glpat-|xox[abeoprs]-|sk-|[rs]k_(?:live|test)_|AKIA|ASIA|AIza|npm_|pypi-|whsec_"
+)
+"""How well-known services begin the keys that they issue."""
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), HIDDEN),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
-    (re.compile(r"(://[^\s/:@]*):[^\s/@]+@"), rf"\1:{HIDDEN}@"),
+    (re.compile(rf"(?<![A-Za-z0-9])(?:{_ISSUED})[\w-]{{16,}}+"), HIDDEN),
+    (
+        re.compile(r"(?i)((?:authorization|cookie)\\*[\"']?\s*+[=:]\s*+\\*[\"']?)[^\r\n\"'\\]++"),
+        rf"\1{HIDDEN}",
+    ),
+    (re.compile(r"(?i)\b(bearer|basic)\s++[\w.~+/=-]{8,}+"), rf"\1 {HIDDEN}"),
+    # Up to the last @ before the path: one within the password ends nothing.
+    (re.compile(r"(://[^\s/:@]*+):[^\s/]*@"), rf"\1:{HIDDEN}@"),
     (
         re.compile(
-            r"(?i)\b([\w-]*(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key|access[_-]?key|"
-            r"authorization|cvv|cvc))"
-            r"([\"']?\s*[=:]\s*)(?!\s)(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"']+)"
+            r"(?i)([?&](?:[\w.%-]*[_.-])?(?:key|sig|signature|auth|code|session|sid|psk|jwt)=)[^&#\s\"'<>]++"
         ),
-        rf"\1\2{HIDDEN}",
+        rf"\1{HIDDEN}",
+    ),
+    (
+        re.compile(
+            rf"(?i)((?:{_NAMES})\\*[\"']?\s*+[=:]\s*+)"
+            # A text that was cut has no closing mark.
+            r"(?:[\w.(\[]{0,20}\\*(?:\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z))|[^\s,;&\"']++)"
+        ),
+        rf"\1{HIDDEN}",
     ),
 )
-_DIGITS = re.compile(r"(?<![\w.])\d(?:[ -]?\d){12,18}(?![\w])")
+_JWT = re.compile(r"eyJ[\w-]*+(\.[\w-]{8,}+\.[\w-]*+)?")
+_NO_WORD_BEFORE, _NO_WORD_AFTER = r"(?<![A-Za-z0-9])(?<!\d\.)", r"(?![A-Za-z0-9])"
+# As cards have them printed on, wherever other digits stand beside: a month, a check number, an amount.
+_CARD = re.compile(
+    rf"{_NO_WORD_BEFORE}(?=(\d{{4}}([ -]?)\d{{4}}\2\d{{4}}\2\d{{4}}|\d{{4}}([ -]?)\d{{6}}\3\d{{4,5}}|\d{{13,19}}|"
+    rf"\d{{4}}([ -])\d{{4}}\4\d{{4}}\4\d{{4}}\4\d{{3}}){_NO_WORD_AFTER})"
+)
+_DIGITS = re.compile(rf"{_NO_WORD_BEFORE}\d(?:[ -]?\d){{12,18}}{_NO_WORD_AFTER}")
 _KEY_BLOCK = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
 )
 # Over the JSON of a line: it may find too much, never too little.
 _SUSPICIOUS = (
     r"passw|pass_?-?phrase|pwd|secret|cvv|cvc|pin|ssn|api.?key|private.?key|access.?key|card|pan|token|authori[sz]|"
-    r"cookie|credential|psk|jwt|bearer|basic|session|otp|eyJ|://[^\"\s/]*@|\d(?:[ -]?\d){12}|\\u0000"
+    r"cookie|credential|psk|jwt|bearer|basic|session|otp|eyj|://[^\"\s/]*@|\d(?:[ -]?\d){12}|\\u0000|"
+    rf"[?&][^=&?\"\s]*(?:key|sig|signature|auth|code|sid)=|{_ISSUED.lower()}"
 )
 NUL = "\x00"
 NO_TEXT = "\ufffd"
@@ -70,16 +97,26 @@ class Redactor:
         self._texts = _TEXTS - removed
         self._secrets = [secret for secret in secrets if len(secret) >= 8]
         self._known: dict[str, int] = {}
-        plain = [re.escape(word) for word in (*added, *self._secrets)]
-        # Words of several parts stand in a key with anything between them.
-        spread = [r"[_\W]*".join(re.escape(letter) for letter in word) for word in added]
-        self._suspicious = re.compile("|".join([_SUSPICIOUS, *plain, *spread]).encode(), re.IGNORECASE)
+        # Words of several parts stand in a key with anything between them; large letters beyond ASCII stay large below.
+        spread = [r"[^a-z0-9\x80-\xff]*".join(map(_letter, word)) for word in added]
+        known = [re.escape(secret.lower()) for secret in self._secrets]
+        # Over a line in small letters: without IGNORECASE a search is several times quicker.
+        self._suspicious = re.compile("|".join([_SUSPICIOUS, *spread, *known]).encode())
 
     def clean(self, line: bytes) -> bytes:
         """Return the line without what is secret; itself where nothing is."""
-        if self._suspicious.search(line, ID_LENGTH) is None:
+        if self._suspicious.search(line.lower(), ID_LENGTH) is None:
             return line
-        fields = cast("dict[str, Any]", from_json(line))
+        try:
+            fields = cast("dict[str, Any]", from_json(line))
+        except ValueError:
+            # It cannot be looked through, so nothing of it leaves; one line must not hold up all others.
+            level = re.match(rb'"level":"(\w+)"', line[ID_LENGTH + 2 :])
+            return b'%b","level":"%b","message":"%b"}' % (
+                line[:ID_LENGTH],
+                level[1] if level else b"error",
+                UNREADABLE,
+            )
         for name in ("message", "category", "context"):
             fields[name] = self.value(fields.get(name))
         return to_json(fields, inf_nan_mode="strings")
@@ -121,11 +158,13 @@ class Redactor:
         """Return a text without what looks secret."""
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
-        for pattern, hidden in _PATTERNS:
-            text = pattern.sub(hidden, text)
         if "PRIVATE KEY" in text:
             text = _KEY_BLOCK.sub(HIDDEN, text)
-        text = _DIGITS.sub(_hidden_card, text)
+        if "eyJ" in text:
+            text = _JWT.sub(_hidden_jwt, text)
+        for pattern, hidden in _PATTERNS:
+            text = pattern.sub(hidden, text)
+        text = _DIGITS.sub(_hidden_digits, _without_cards(text))
         return text.replace(NUL, NO_TEXT) if NUL in text else text
 
 
@@ -133,14 +172,43 @@ def _joined(word: str) -> str:
     return "".join(_WORDS.findall(word)).lower()
 
 
-def _hidden_card(found: re.Match[str]) -> str:
-    digits = [int(character) for character in found.group() if character.isdigit()]
-    return f"{HIDDEN}{''.join(map(str, digits[-4:]))}" if _is_card(digits) else found.group()
+def _letter(letter: str) -> str:
+    return re.escape(letter) if letter.isascii() else r"[\x80-\xff]{1,4}"
+
+
+def _hidden_jwt(found: re.Match[str]) -> str:
+    return found.group() if found[1] is None else HIDDEN
+
+
+def _without_cards(text: str) -> str:
+    kept, end = list[str](), 0
+    for found in _CARD.finditer(text):
+        start = found.start()
+        digits = _digits_of(found[1])
+        if start >= end and _is_card(digits):
+            kept += [text[end:start], _last_four(digits)]
+            end = start + len(found[1])
+    return "".join([*kept, text[end:]]) if kept else text
+
+
+def _hidden_digits(found: re.Match[str]) -> str:
+    digits = _digits_of(found.group())
+    return _last_four(digits) if _is_card(digits) else found.group()
 
 
 def _hidden_number(value: int) -> int | str:
-    digits = [int(character) for character in str(abs(value))] if abs(value) >= 10**12 else []
-    return f"{HIDDEN}{str(value)[-4:]}" if 13 <= len(digits) <= 19 and _is_card(digits) else value
+    if not 10**12 <= abs(value) < 10**19:
+        return value
+    digits = _digits_of(str(abs(value)))
+    return _last_four(digits) if _is_card(digits) else value
+
+
+def _digits_of(text: str) -> list[int]:
+    return [int(character) for character in text if character.isdigit()]
+
+
+def _last_four(digits: list[int]) -> str:
+    return HIDDEN + "".join(map(str, digits[-4:]))
 
 
 def _is_card(digits: list[int]) -> bool:

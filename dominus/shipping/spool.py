@@ -1,7 +1,8 @@
 """Lines on disk while the orchestrator is away: one file for each process, which a later one takes over.
 
 Its owner holds a lock on its file for as long as it lives; a file that can be locked has none. Lines are read from the
-beginning once more when a process ends within them: their ids make that harmless.
+beginning once more when a process ends within them: their ids make that harmless. Written without fsync: it has to
+outlive the process, not a power failure, and nobody who logs waits for the disk.
 """
 
 from __future__ import annotations

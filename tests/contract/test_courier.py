@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import ipaddress
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from courier_support import MAIL, QUICK, certificate, ended, first_error, mail_of, send, smtp
 from mail_support import Postmark, Sink, free_port, postmark_server, smtp_server, until
 from pydantic import SecretStr
 from server_support import Server, make_server, process_resources
@@ -21,47 +17,6 @@ from server_support import Server, make_server, process_resources
 __all__ = ["make_server", "process_resources"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Make = Callable[..., Awaitable[Server]]
-
-MAIL = {
-    "template_alias": "welcome",
-    "to": "Ada <ada@example.com>",
-    "from": "Engine <hello@example.org>",
-    "model": {"name": "Ada", "product_name": "Engine"},
-}
-QUICK = {
-    "courier_retry_base": 0.05,
-    "courier_retry_cap": 0.1,
-    "courier_timeout": 5.0,
-    "courier_smtp_tls": "none",
-}
-
-
-async def send(server: Server, project: str = "default", **changed: Any) -> str:
-    reply = await server(
-        "POST", "/api/courier/send", {**MAIL, **changed}, token=server.token(project=project)
-    )
-    return reply.data["message_id"]
-
-
-async def mail_of(server: Server, message_id: str) -> Any:
-    return (await server("GET", f"/api/courier/outbox/{message_id}")).data
-
-
-async def ended(server: Server, message_id: str, *statuses: str) -> Any:
-    async with asyncio.timeout(10):
-        while (mail := await mail_of(server, message_id))["status"] not in statuses:
-            await asyncio.sleep(0.02)
-    return mail
-
-
-def smtp(port: int, **more: Any) -> dict[str, Any]:
-    return {
-        **QUICK,
-        "courier_backend": "smtp",
-        "courier_smtp_host": "127.0.0.1",
-        "courier_smtp_port": port,
-        **more,
-    }
 
 
 async def test_a_mail_arrives_with_both_parts_and_its_headers(make_server: Make) -> None:
@@ -208,6 +163,8 @@ async def test_a_key_is_one_mail(make_server: Make) -> None:
     assert await send(server, idempotency_key="receipt-1", project="other") != first
     other = {**MAIL, "to": "bea@example.com", "idempotency_key": "receipt-1"}
     assert (await server("POST", "/api/courier/send", other)).code == "mail_key_reused"
+    turned = {**MAIL, "model": dict(reversed(MAIL["model"].items()))}
+    assert await send(server, **turned, idempotency_key="receipt-1") == first
     many = await asyncio.gather(*(send(server, idempotency_key="receipt-2") for _ in range(10)))
     assert len(set(many)) == 1
 
@@ -280,6 +237,32 @@ async def test_the_outbox_is_walked_by_its_cursor(make_server: Make) -> None:
     assert found == ids[::-1]
 
 
+async def test_a_page_of_large_models_ends_early_and_the_next_one_goes_on(make_server: Make) -> None:
+    server = await make_server()
+    token = server.token(project="large")
+    model = {"name": "Ada", "product_name": "P", "blob": "x" * 250_000}
+    for _ in range(20):
+        await send(server, project="large", model=model)
+    ids: list[str] = []
+    path, pages = "/api/courier/outbox?limit=500", 0
+    while path:
+        reply = await server("GET", path, token=token)
+        assert len(reply.body) < 6_000_000
+        ids += [item["message_id"] for item in reply.data["items"]]
+        path = f"/api/courier/outbox?limit=500&cursor={reply.data['cursor']}" if reply.data["cursor"] else ""
+        pages += 1
+    assert (len(ids), len(set(ids)), pages) == (20, 20, 2)
+
+
+async def test_mails_are_found_by_a_whole_address(make_server: Make) -> None:
+    server = await make_server()
+    token = server.token(project="whom")
+    sent = await send(server, project="whom", to='"x@y.zz, Ada" <ada@example.com>, bea@example.com')
+    for address, found in (("ADA@example.com", [sent]), ("bea@example.com", [sent]), ("da@example.com", [])):
+        page = (await server("GET", f"/api/courier/outbox?to={address}", token=token)).data
+        assert [item["message_id"] for item in page["items"]] == found
+
+
 async def test_postmark_gets_the_mail_and_its_codes_are_understood(make_server: Make) -> None:
     postmark = Postmark()
     with postmark_server(postmark) as url:
@@ -318,42 +301,6 @@ async def test_postmark_gets_the_mail_and_its_codes_are_understood(make_server: 
         assert reply.data == {"retried": 1}
         await ended(server, dead["message_id"], "sent")
         assert (await server("POST", "/api/courier/retry", {"message_ids": [sent]})).code == "wrong_state"
-
-
-async def first_error(server: Server, message_id: str) -> str:
-    async with asyncio.timeout(10):
-        while not (mail := await mail_of(server, message_id))["error"]:
-            await asyncio.sleep(0.02)
-    # No other server of these tests is to send it.
-    await server.resources.postgres.system.execute(
-        "UPDATE dominus.mails SET status = 'dead' WHERE id = $1", message_id
-    )
-    return mail["error"]
-
-
-def certificate(folder: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = dt.datetime.now(dt.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file = folder / "certificate.pem"
-    file.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + private)
-    return file
 
 
 async def test_starttls_is_required_and_the_certificate_is_checked(

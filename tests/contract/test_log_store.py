@@ -200,6 +200,19 @@ async def test_a_nul_is_kept_as_what_stands_for_it(server: Server) -> None:
     assert (entry["message"], entry["context"]) == ("a\ufffdb", {"k\ufffd": ["\ufffd", "\\u0000"]})
 
 
+async def test_a_number_beyond_all_numbers_keeps_no_other_line_out(server: Server) -> None:
+    category = tag()
+    body = b'{"events":[{"message":"m","category":"%b","context":{"x":1e999}}]}' % category.encode()
+    assert (await server("POST", "/api/herald/batch", body)).data["stored"] == 1
+    assert [entry["context"] for entry in await query(server, category=category)] == [{"x": "Infinity"}]
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+async def test_a_time_that_is_none_in_utc_is_a_mistake_of_the_caller(server: Server, moment: str) -> None:
+    for name in ("start_time", "end_time"):
+        assert (await server("POST", "/api/herald/query", {name: moment})).code == "validation"
+
+
 async def test_too_much_together_is_refused_and_less_is_not(server: Server) -> None:
     category = tag()
     context = {"text": uuid.uuid4().hex * 2000}

@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import re
-import subprocess
-import sys
+import signal
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+from courier_server import AT_ONCE, start
 from mail_support import Sink, smtp_server, until
 
 from dominus import Dominus, DominusError
 
 MAIL_COUNT = 150
-AT_ONCE = 4
-
-
-def start(home: Path, port: int) -> tuple[subprocess.Popen[str], str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DOMINUS_", "CB_"))}
-    settings = {
-        "BACKEND": "smtp",
-        "SMTP_HOST": "127.0.0.1",
-        "SMTP_PORT": str(port),
-        "SMTP_TLS": "none",
-        "TIMEOUT": "1",
-        "CONCURRENCY": str(AT_ONCE),
-        "RETRY_BASE": "0.05",
-    }
-    env = {**kept, **{f"DOMINUS_COURIER_{name}": value for name, value in settings.items()}}
-    command = [sys.executable, "-m", "dominus.cli", "dev", "--home", str(home), "--port", "0"]
-    # What its embedded PostgreSQL writes outlives it; a pipe would be held open.
-    log = (home.parent / "stderr").open("a")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
-    log.close()
-    assert process.stdout is not None
-    for line in process.stdout:
-        if found := re.search(r"DOMINUS_URL=(\S+)", line):
-            return process, found[1]
-    raise AssertionError((home.parent / "stderr").read_text())
 
 
 async def mails_of(client: Dominus) -> list[Any]:
@@ -86,3 +63,50 @@ async def test_kill_9_in_the_middle_of_sending_loses_no_mail(tmp_path: Path) -> 
     assert {message_id for message_id, count in copies.items() if count > 1} <= uncertain
     assert len(uncertain) <= AT_ONCE
     assert max(copies.values()) <= 2
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["fast shutdown", "kill -9"])
+async def test_a_restart_of_postgresql_between_the_relays_answer_and_the_record_loses_and_doubles_nothing(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    killed: list[int] = []
+
+    def on_data(_message: Any) -> str:
+        if not killed:
+            pid_file = next(home.glob("postgres/**/postmaster.pid"))
+            killed.append(int(pid_file.read_text().split()[0]))
+            os.kill(killed[0], how)
+            # No connection answers any more when the relay does.
+            ends = time.monotonic() + 10
+            while is_running(killed[0]) and time.monotonic() < ends:
+                time.sleep(0.01)
+        return "250 OK"
+
+    sink = Sink(on_data=on_data)
+    with smtp_server(sink) as port:
+        process, url = start(home, port)
+        try:
+            token = (home / "token").read_text().strip()
+            async with Dominus(url, token) as client, asyncio.timeout(50):
+                sent = await client.courier.send_welcome("a@example.com", "h@example.org", "A", "Engine")
+                await until(lambda: sink.messages, 20)
+                mail: Any = None
+                while mail is None or mail["status"] != "sent":
+                    with contextlib.suppress(DominusError):
+                        mail = await client.courier.message(sent["message_id"])
+                    await asyncio.sleep(0.1)
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+    assert len(killed) == 1
+    # The process lived on and knew: one copy, and nothing to be unsure about.
+    assert (len(sink.messages), mail["may_be_duplicate"]) == (1, False)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -25,6 +25,7 @@ class Place(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.statuses = [202]
         self.posts: list[tuple[str, str | None, Any]] = []
+        self.refused_count = 0
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -41,7 +42,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         status = self.server.statuses.pop(0) if len(self.server.statuses) > 1 else self.server.statuses[0]
-        if status < 300:
+        if status >= 300:
+            self.server.refused_count += len(body)
+        else:
             self.server.posts.append((self.path, self.headers["authorization"], body))
         self.send_response(status)
         self.send_header("content-length", "0")

@@ -188,6 +188,127 @@ os.kill(os.getpid(), 9)
     assert not list(tmp_path.rglob("*.spool"))
 
 
+SPOOLED = """
+from dominus.shipping.options import options_of
+from dominus.shipping.lines import make_line
+from dominus.settings import load_settings
+options_of(load_settings())["spool"].append([make_line("info", f"m{n}", None, tag) for n in range(1200)])
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        "print(len(await dominus.logs.query(category=tag, limit=1000)))",
+        'dominus.logs.info("mine", category=tag + "x")',
+        "assert await dominus.logs.flush(timeout=10)",
+    ],
+    ids=["only queries", "logs a line and ends", "only flushes"],
+)
+async def test_however_short_a_later_process_lives_it_sends_what_a_killed_one_has_left(
+    does: str, live: Live, tag: str, tmp_path: Path
+) -> None:
+    with program(live, tag, tmp_path, SPOOLED) as process:
+        process.communicate(timeout=40)
+    out = run(live, tag, tmp_path, f"async def main():\n    {does}\nasyncio.run(main())\n")
+    assert out in {"1000", ""}
+    assert not list(tmp_path.rglob("*.spool"))
+    async with client_of(live, tmp_path / "other") as client:
+        assert len(await client.logs.query(category=tag, limit=1000)) == 1000
+        assert len(await client.logs.query(category=tag, limit=1000, search="m1199")) == 1
+
+
+async def test_a_query_of_a_second_loop_finds_what_the_first_one_left_for_a_server_that_was_away(
+    live: Live, tag: str, tmp_path: Path
+) -> None:
+    """Each loop that ends closes the spool; the next one looks for it again."""
+    with contextlib.closing(__import__("socket").create_server(("127.0.0.1", 0))) as none:
+        away = f"http://127.0.0.1:{none.getsockname()[1]}"
+    out = run(
+        live,
+        tag,
+        tmp_path,
+        """
+from dominus.shipping import options
+# One server, that is away at first and then answers.
+options._tag = lambda settings, token: "same"
+from dominus import Dominus
+async def log():
+    async with Dominus(os.environ["AWAY"], os.environ["DOMINUS_TOKEN"], cold_start_timeout=0) as client:
+        await client.logs.info("left", category=tag)
+async def find():
+    return [entry["message"] for entry in await dominus.logs.query(category=tag)]
+asyncio.run(log())
+print(asyncio.run(find()), asyncio.run(find()))
+""",
+        AWAY=away,
+    )
+    assert out == "['left'] ['left']"
+
+
+@pytest.mark.parametrize("sent", ["lines", "nothing"])
+async def test_ctrl_c_within_the_last_flush_loses_no_line_that_was_in_flight(
+    sent: str, live: Live, tag: str, tmp_path: Path
+) -> None:
+    """The second Ctrl-C of an impatient user leaves asyncio.run at once, and the task within its request."""
+    with contextlib.closing(__import__("socket").create_server(("127.0.0.1", 0))) as deaf:
+        code = """
+async def main():
+    for n in range(700):
+        await dominus.logs.info(f"m{n}", category=tag)
+    print("logged", flush=True)
+    await asyncio.sleep(60 if os.environ["SENT"] == "nothing" else 0)
+asyncio.run(main())
+"""
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        process = program(live, tag, tmp_path, code, DOMINUS_URL=url, SENT=sent)
+        with process:
+            assert process.stdout is not None
+            await asyncio.to_thread(process.stdout.readline)
+            # Within the request of the last flush; before it a first one ends `main`.
+            deaf.settimeout(20)
+            if sent == "nothing":
+                process.send_signal(signal.SIGINT)
+            connection, _ = await asyncio.to_thread(deaf.accept)
+            with contextlib.closing(connection):
+                assert await asyncio.to_thread(connection.recv, 65536)
+                began = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                await asyncio.to_thread(process.wait, 20)
+                assert time.monotonic() - began < 3.5
+    text = "".join(path.read_text() for path in tmp_path.rglob("*.spool"))
+    lost = [n for n in range(700) if f'"message":"m{n}"' not in text]
+    assert not lost
+    assert text.count("\n") == 700
+
+
+async def test_ctrl_c_while_a_program_without_a_loop_waits_for_its_last_lines_loses_none(
+    live: Live, tag: str, tmp_path: Path
+) -> None:
+    with contextlib.closing(__import__("socket").create_server(("127.0.0.1", 0))) as deaf:
+        code = """
+logging.getLogger().addHandler(dominus.logs.handler())
+logging.getLogger().setLevel(logging.INFO)
+for n in range(700):
+    logging.getLogger(tag).info("m%d", n)
+"""
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        with program(live, tag, tmp_path, code, DOMINUS_URL=url) as process:
+            deaf.settimeout(20)
+            connection, _ = await asyncio.to_thread(deaf.accept)
+            with contextlib.closing(connection):
+                assert await asyncio.to_thread(connection.recv, 65536)
+                began = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                await asyncio.to_thread(process.wait, 20)
+                assert time.monotonic() - began < 3.5
+    [spool] = tmp_path.rglob("*.spool")
+    assert sorted(re.findall(r'"message":"m(\d+)"', spool.read_text()), key=int) == [
+        str(n) for n in range(700)
+    ]
+
+
 async def test_the_child_of_a_fork_begins_with_an_empty_buffer(live: Live, tag: str, tmp_path: Path) -> None:
     run(
         live,
@@ -265,7 +386,7 @@ def restartable(tmp_path: Path) -> Iterator[Restartable]:
 async def test_kill_9_of_the_orchestrator_loses_and_doubles_no_line(
     restartable: Restartable, tag: str, tmp_path: Path
 ) -> None:
-    count = int(os.environ.get("TEST_LOG_LINES", "6000"))
+    count = int(os.environ.get("TEST_LOG_LINES", "20000"))
     live = restartable.live()
     async with client_of(live, tmp_path / "home") as client:
         began = time.monotonic()

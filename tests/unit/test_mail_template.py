@@ -67,6 +67,15 @@ def test_what_is_missing_is_named(text: str, model: dict[str, Any], key: str) ->
     assert (caught.value.code, caught.value.details) == ("model_key_missing", {"key": key})
 
 
+@pytest.mark.parametrize(
+    "text", ["{{> layout}}", "{{>layout}}", "{{=<% %>=}}", "{{ x | upper }}", "{{{> p}}}", "{{&> p}}"]
+)
+def test_there_are_no_partials_filters_and_other_delimiters(text: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        write(text, {"x": "y", "p": "y"})
+    assert caught.value.code == "invalid_template"
+
+
 def test_a_name_of_an_outer_scope_is_suggested() -> None:
     with pytest.raises(ValidationError, match=r"\{\{\.\./x\}\}"):
         write("{{#p}}{{x}}{{/p}}", {"p": {"y": 1}, "x": 1})
@@ -99,6 +108,34 @@ def test_a_model_that_makes_a_template_grow_is_stopped_soon() -> None:
     with pytest.raises(ValidationError):
         write("{{#each l}}{{../big}}{{/each}}", {"l": list(range(1000)), "big": "x" * 100_000})
     assert time.process_time() - began < 2
+
+
+DEEP: dict[str, Any] = {"l": list(range(20_000)), "x": "y"}
+for _ in range(30):
+    DEEP = {"a": DEEP, "x": "y"}
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ("{{#a}}" * 30 + "{{#each l}}{{x}}{{/each}}" + "{{/a}}" * 30, DEEP),
+        ("{{#a}}" * 30 + "{{#each l}}{{" + "../" * 31 + "x}}{{/each}}" + "{{/a}}" * 30, DEEP),
+        ("{{#each l}}{{/each}}" * 2000, {"l": list(range(100_000))}),
+        ("{{#each l}}{{#each ../l}}{{/each}}{{/each}}", {"l": list(range(100_000))}),
+        ("{{" + ".".join("a" * 120_000) + "}}", {"a": 1}),
+        ("{{" + "../" * 80_000 + "a}}", {"a": 1}),
+        ("{{v}}" * 4_999, {"v": '"' * 250_000}),
+        ("{{{v}}}" * 4_999, {"v": "x" * 250_000}),
+        ("{{f}}{{#f}}{{.}}{{/f}}", {"f": {"__call__": 1}}),
+        ("{{f.__class__.__mro__}}", {"f": "x"}),
+        ("{{#each s}}x{{/each}}", {"s": "text" * 50_000}),
+    ],
+)
+def test_no_model_makes_rendering_slow_and_nothing_is_called(text: str, model: dict[str, Any]) -> None:
+    began = time.process_time()
+    with pytest.raises(ValidationError):
+        write(text, model, is_html=True)
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def betterstack(lines: Sequence[tuple[Owner, Row]]) -> bytes:
                 "context": row.context or {},
             }
             for owner, row in lines
-        ]
+        ],
+        inf_nan_mode="strings",
     )
 
 
@@ -74,7 +75,8 @@ def otlp(lines: Sequence[tuple[Owner, Row]]) -> bytes:
                 }
                 for (project, environment), records in places.items()
             ]
-        }
+        },
+        inf_nan_mode="strings",
     )
 
 
@@ -109,11 +111,12 @@ def _attributes(facts: dict[str, Any]) -> list[dict[str, Any]]:
 def _any_value(value: Any) -> dict[str, Any]:
     if isinstance(value, bool):
         return {"boolValue": value}
-    if isinstance(value, int):
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
         return {"intValue": str(value)}
     if isinstance(value, float):
         return {"doubleValue": value}
-    return {"stringValue": value if isinstance(value, str) else to_json(value).decode()}
+    text = value if isinstance(value, str) else to_json(value, inf_nan_mode="strings").decode()
+    return {"stringValue": text}
 
 
 FORMATS = {"betterstack": betterstack, "otlp": otlp}

@@ -103,7 +103,7 @@ def row_of(line: contract.Line, level: str, line_id: uuid.UUID, context: dict[st
         ValidationError: its context is too large.
     """
     if context is not None:
-        size = len(to_json(context))
+        size = len(_json(context))
         if size > contract.MAX_CONTEXT_BYTES:
             raise ValidationError(
                 f"context: has {size:,} bytes of JSON, a line has at most {contract.MAX_CONTEXT_BYTES:,}"
@@ -118,6 +118,11 @@ def row_of(line: contract.Line, level: str, line_id: uuid.UUID, context: dict[st
         function=_text(line.function),
         line=line.line,
     )
+
+
+def _json(context: dict[str, Any]) -> bytes:
+    # 1e999 is read as infinity, for which jsonb has no number.
+    return to_json(context, inf_nan_mode="strings")
 
 
 def _text(text: str | None) -> str | None:
@@ -150,7 +155,7 @@ async def add(connection: Connection, owner: Sequence[str], rows: Sequence[Row])
         [row.level for row in rows],
         [row.category for row in rows],
         [row.message for row in rows],
-        [None if row.context is None else to_json(row.context).decode() for row in rows],
+        [None if row.context is None else _json(row.context).decode() for row in rows],
         [row.file for row in rows],
         [row.function for row in rows],
         [row.line for row in rows],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,7 @@ SET status = 'uncertain', may_be_duplicate = true, error = $2, due_at = now(), s
 WHERE id IN (
   SELECT id
   FROM dominus.mails
-  WHERE status = 'sending' AND sending_since < now() - make_interval(secs => $1)
+  WHERE status = 'sending' AND sending_since < now() - make_interval(secs => $1) AND id <> ALL ($3::uuid[])
   FOR UPDATE SKIP LOCKED
 )
 """
@@ -183,9 +183,9 @@ class OutboxStore:
         )
         return done != "UPDATE 0"
 
-    async def recover(self, lease_seconds: float) -> int:
-        """Queue again what has been `sending` for longer than any try takes; return how many mails."""
-        done = await self._database.execute(_RECOVER, lease_seconds, LOST)
+    async def recover(self, lease_seconds: float, own: Collection[str] = ()) -> int:
+        """Queue again what has been `sending` for longer than any try takes, but for our own; return how many mails."""
+        done = await self._database.execute(_RECOVER, lease_seconds, LOST, list(own))
         return int(done.rpartition(" ")[2])
 
     async def seconds_to_next(self) -> float | None:

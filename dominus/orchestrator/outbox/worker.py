@@ -58,7 +58,7 @@ class OutboxWorker:
         self._back_off = BackOff(settings.courier_retry_base, settings.courier_retry_cap)
         self._chance = random.Random()  # noqa: S311 - spreads tries, guards nothing
         self._wake = asyncio.Event()
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[asyncio.Task[None], str] = {}
         self._task: asyncio.Task[None] | None = None
         self._away_count = 0
         self._paused_until = 0.0
@@ -75,7 +75,7 @@ class OutboxWorker:
         if self._task is not None:
             await end_task(self._task)
         if self._in_flight:
-            await asyncio.wait(self._in_flight, timeout=self._drain_seconds)
+            await asyncio.wait(list(self._in_flight), timeout=self._drain_seconds)
         for task in list(self._in_flight):
             await end_task(task)
         await self._relay.aclose()
@@ -95,7 +95,8 @@ class OutboxWorker:
         now = time.monotonic()
         if now >= self._recover_at:
             self._recover_at = now + self._lease_seconds / 4
-            if count := await self._store.recover(self._lease_seconds):
+            # What became of our own is known here, however long the database was away.
+            if count := await self._store.recover(self._lease_seconds, self._in_flight.values()):
                 _log.warning("%d mails were being sent when their process ended: they are sent again", count)
         if now < self._paused_until:
             return self._paused_until - now
@@ -106,7 +107,7 @@ class OutboxWorker:
         found = await self._store.claim(free)
         for claimed in found:
             task = asyncio.create_task(self._send(claimed), name="dominus-mail")
-            self._in_flight.add(task)
+            self._in_flight[task] = claimed.mail.message_id
             task.add_done_callback(self._ended)
         if len(found) == free:
             return longest
@@ -115,7 +116,7 @@ class OutboxWorker:
         return longest if next_due is None else min(longest, max(next_due, 0.1))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
+        self._in_flight.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a mail was not sent, by a mistake of ours", exc_info=error)
         self._wake.set()

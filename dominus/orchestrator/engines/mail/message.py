@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 from dataclasses import dataclass
 from email import policy
-from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime
 
-from dominus.contract.mail_address import MailAddress, parse_address, parse_addresses
+from dominus.contract.mail_address import parse_address, parse_addresses
 
 __all__ = ["Mail", "to_mime"]
 
 # 7 bits, so that no relay has to be asked what it can take.
 _POLICY = policy.SMTP.clone(cte_type="7bit")
+MAX_PLAIN = 60
+"""Characters of a header that are written as they are, on one line."""
+ENCODED_BYTES = 42
+"""Of an encoded word, which has at most 75 characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,22 @@ class Mail:
 
 def to_mime(mail: Mail) -> bytes:
     """Return the message with its headers."""
+    headers = {
+        "From": _people(mail.sender),
+        "To": _people(mail.to),
+        "Reply-To": None if mail.reply_to is None else _people(mail.reply_to),
+        "Subject": _words(mail.subject),
+        "Date": format_datetime(mail.submitted_at),
+        "Message-ID": mail.header_id,
+        "X-PM-Tag": None if mail.tag is None else _words(mail.tag),
+    }
+    lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
+    return "\r\n".join([*lines, ""]).encode("ascii") + _body(mail).as_bytes()
+
+
+def _body(mail: Mail) -> EmailMessage:
+    """Return what comes after our headers, its own included."""
     message = EmailMessage(policy=_POLICY)
-    message["From"] = _header(parse_address(mail.sender))
-    message["To"] = [_header(one) for one in parse_addresses(mail.to)]
-    if mail.reply_to is not None:
-        message["Reply-To"] = [_header(one) for one in parse_addresses(mail.reply_to)]
-    message["Subject"] = mail.subject
-    message["Date"] = format_datetime(mail.submitted_at)
-    message["Message-ID"] = mail.header_id
-    if mail.tag is not None:
-        message["X-PM-Tag"] = mail.tag
     if mail.text is not None:
         message.set_content(mail.text)
     if mail.html is not None and mail.text is not None:
@@ -65,8 +75,40 @@ def to_mime(mail: Mail) -> bytes:
         message.set_boundary(f"=_{mail.message_id}")
     elif mail.html is not None:
         message.set_content(mail.html, subtype="html")
-    return message.as_bytes()
+    return message
 
 
-def _header(one: MailAddress) -> Address:
-    return Address(one.name, addr_spec=one.address)
+# The headers with texts of others are written here: EmailMessage takes them apart and puts them together again, which
+# makes a line break of an encoded word a real one, and of some names another address.
+
+
+def _people(text: str) -> str:
+    return ",\r\n ".join(
+        f"{_phrase(one.name)} <{one.address}>" if one.name else one.address for one in parse_addresses(text)
+    )
+
+
+def _phrase(name: str) -> str:
+    if not _is_plain(name):
+        return _encoded(name)
+    escaped = name.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'
+
+
+def _words(text: str) -> str:
+    return text if _is_plain(text) and text == text.strip() else _encoded(text)
+
+
+def _is_plain(text: str) -> bool:
+    return len(text) <= MAX_PLAIN and text.isascii() and text.isprintable() and "=?" not in text
+
+
+def _encoded(text: str) -> str:
+    """Write a text as encoded words (RFC 2047), a line each; none ends within a character."""
+    parts: list[bytes] = [b""]
+    for character in text:
+        data = character.encode()
+        if len(parts[-1]) + len(data) > ENCODED_BYTES:
+            parts.append(b"")
+        parts[-1] += data
+    return "\r\n ".join(f"=?utf-8?b?{base64.b64encode(part).decode()}?=" for part in parts)

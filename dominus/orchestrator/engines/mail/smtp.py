@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ __all__ = ["SmtpRelay", "SmtpServer"]
 
 _LOST = (OSError, TimeoutError, aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError)
 # They mean us, and not the mail: authentication, TLS.
+BEFORE_DATA = 0.75
+"""The part of a try's time in which the relay has to be ready for the mail."""
 _OURS = {421, 454, 530, 534, 535, 538}
 
 
@@ -47,12 +50,16 @@ class SmtpRelay:
 
     async def deliver(self, mail: Mail) -> Delivery:
         """Try once."""
+        message = to_mime(mail)
+        # A relay that is silent before it has the mail must not use up the try: that would look as if it had taken it.
+        ends = asyncio.get_running_loop().time() + self._timeout * BEFORE_DATA
         try:
-            connection = await self._connected()
+            async with asyncio.timeout_at(ends):
+                connection = await self._connected()
         except (aiosmtplib.SMTPException, *_LOST, ValueError) as error:
             return Delivery(error=_said("not reached", error), is_away=True)
         try:
-            delivery = await self._hand_over(connection, mail)
+            delivery = await self._hand_over(connection, mail, message, ends)
         except BaseException:
             connection.close()
             raise
@@ -78,10 +85,14 @@ class SmtpRelay:
         while self._idle:
             connection = self._idle.pop()
             # Servers close what was quiet for some time, and what a mail before left undone must not reach this one.
-            with contextlib.suppress(aiosmtplib.SMTPException, *_LOST):
+            try:
                 await connection.rset()
+            except BaseException as error:
+                connection.close()
+                if not isinstance(error, (aiosmtplib.SMTPException, *_LOST)):
+                    raise
+            else:
                 return connection
-            connection.close()
         server = self._server
         connection = aiosmtplib.SMTP(
             hostname=server.host,
@@ -96,23 +107,26 @@ class SmtpRelay:
         await connection.connect()
         return connection
 
-    async def _hand_over(self, connection: aiosmtplib.SMTP, mail: Mail) -> Delivery:
+    async def _hand_over(
+        self, connection: aiosmtplib.SMTP, mail: Mail, message: bytes, ends: float
+    ) -> Delivery:
         refused: dict[str, str] = {}
         accepted: list[str] = []
         put_off: str | None = None
         try:
-            await connection.mail(mail.sender_address)
-            for recipient in mail.recipients:
-                try:
-                    await connection.rcpt(recipient)
-                    accepted.append(recipient)
-                except aiosmtplib.SMTPRecipientRefused as error:
-                    if error.code in _OURS:
-                        raise
-                    if error.code >= 500:
-                        refused[recipient] = _answer(error)
-                    else:
-                        put_off = _answer(error)
+            async with asyncio.timeout_at(ends):
+                await connection.mail(mail.sender_address)
+                for recipient in mail.recipients:
+                    try:
+                        await connection.rcpt(recipient)
+                        accepted.append(recipient)
+                    except aiosmtplib.SMTPRecipientRefused as error:
+                        if error.code in _OURS:
+                            raise
+                        if error.code >= 500:
+                            refused[recipient] = _answer(error)
+                        else:
+                            put_off = _answer(error)
         except aiosmtplib.SMTPResponseException as error:
             return _not_taken(mail, error)
         except (aiosmtplib.SMTPException, *_LOST, ValueError) as error:
@@ -120,7 +134,7 @@ class SmtpRelay:
         if not accepted:
             return Delivery(refused=refused, error=put_off)
         try:
-            await connection.data(to_mime(mail))
+            await connection.data(message)
         except aiosmtplib.SMTPResponseException as error:
             return _not_taken(mail, error, refused)
         except (aiosmtplib.SMTPException, *_LOST) as error:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -170,19 +170,24 @@ class _Rendering:
         self._escape = escape
         self._steps = MAX_STEPS
         self._room = MAX_OUTPUT
+        self._parts: list[str] = []
 
-    def run(self, nodes: Sequence[Node]) -> Iterator[str]:
+    def text(self, nodes: Sequence[Node]) -> str:
+        self._run(nodes)
+        return "".join(self._parts)
+
+    def _run(self, nodes: Sequence[Node]) -> None:
         for node in nodes:
             self._step()
             if node.kind == "text":
-                yield self._written(node.said)
+                self._write(node.said)
             elif node.kind in {"value", "raw"}:
                 text = _text_of(self._found(node), node.said)
-                yield self._written(text if node.kind == "raw" else self._escape(text))
+                self._write(text if node.kind == "raw" else self._escape(text))
             else:
-                yield from self._section(node)
+                self._section(node)
 
-    def _section(self, node: Node) -> Iterator[str]:
+    def _section(self, node: Node) -> None:
         if node.kind == "each":
             items = self._found(node)
             if not isinstance(items, list):
@@ -195,19 +200,19 @@ class _Rendering:
                 )
             for item in items:  # pyright: ignore[reportUnknownVariableType]
                 self._step()
-                yield from self._within(item, node.inner)
+                self._within(item, node.inner)
             return
         value = self._look_up(node.path)
         is_there = not isinstance(value, _Missing) and bool(value)
         if node.kind == "inverted":
             if not is_there:
-                yield from self.run(node.inner)
+                self._run(node.inner)
         elif is_there:
-            yield from self._within(value, node.inner)
+            self._within(value, node.inner)
 
-    def _within(self, scope: Any, nodes: Sequence[Node]) -> Iterator[str]:
+    def _within(self, scope: Any, nodes: Sequence[Node]) -> None:
         self._scopes.append(scope)
-        yield from self.run(nodes)
+        self._run(nodes)
         self._scopes.pop()
 
     def _found(self, node: Node) -> Any:
@@ -258,13 +263,13 @@ class _Rendering:
                 f"the model makes the template write more than {MAX_STEPS:,} parts", code="invalid_model"
             )
 
-    def _written(self, text: str) -> str:
+    def _write(self, text: str) -> None:
         self._room -= len(text)
         if self._room < 0:
             raise ValidationError(
                 f"the mail would be larger than {MAX_OUTPUT >> 20} MiB", code="invalid_model"
             )
-        return text
+        self._parts.append(text)
 
 
 def _text_of(value: Any, said: str) -> str:
@@ -295,4 +300,4 @@ def render(nodes: Sequence[Node], model: Mapping[str, Any], *, is_html: bool) ->
             text becomes too long.
     """
     escape: Callable[[str], str] = html.escape if is_html else str
-    return "".join(_Rendering(model, escape).run(nodes))
+    return _Rendering(model, escape).text(nodes)

@@ -23,10 +23,26 @@ if TYPE_CHECKING:
 
 __all__ = ["handlers"]
 
+MAX_PAGE_BYTES = 4 * 1024 * 1024
+"""Of the models of one page, but for its last mail."""
 _COLUMNS = """
 id, recipients, sender, template_alias, template_version, model, subject, status, tag, reply_to, attempts,
 may_be_duplicate, error, refused, submitted_at, due_at, sending_since, finished_at"""
 _PLACE = "project = $1 AND environment = $2"
+# A page ends early where models are large.
+_PAGE = f"""
+SELECT {_COLUMNS}, found_count
+FROM (
+  SELECT *, count(*) OVER () AS found_count, coalesce(sum(octet_length(model::text)) OVER (
+    ORDER BY submitted_at DESC, id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+  ), 0) AS size_before
+  FROM (
+    SELECT {_COLUMNS} FROM dominus.mails WHERE {{conditions}} ORDER BY submitted_at DESC, id DESC LIMIT {{limit}}
+  ) AS found
+) AS sized
+WHERE size_before <= {MAX_PAGE_BYTES}
+ORDER BY submitted_at DESC, id DESC
+"""
 _MESSAGE = f"SELECT {_COLUMNS}, html, text FROM dominus.mails WHERE {_PLACE} AND id = $3"
 # A mail whose recipients were all refused for good is tried for all of them again.
 _REQUEUE = f"""
@@ -59,17 +75,12 @@ async def list_mails(ctx: Context, request: contract.OutboxRequest) -> contract.
         chosen("template_alias = {}", request.template_alias)
     if request.to is not None:
         address = parse_address(request.to).address
-        chosen("strpos(lower(recipients), lower({})) > 0", address)
+        chosen("lower({}) = ANY (regexp_split_to_array(lower(recipients), '[<>, ]+'))", address)
     if request.cursor is not None:
         chosen("(submitted_at, id) < ({}, {})", *_position(request.cursor))
-    rows = await fetched(
-        ctx,
-        f"SELECT {_COLUMNS} FROM dominus.mails WHERE {' AND '.join(where)}"
-        f" ORDER BY submitted_at DESC, id DESC LIMIT {request.limit + 1}",
-        *values,
-    )
+    rows = await fetched(ctx, _PAGE.format(conditions=" AND ".join(where), limit=request.limit + 1), *values)
     shown = rows[: request.limit]
-    cursor = _cursor_after(shown[-1]) if len(rows) > request.limit else None
+    cursor = _cursor_after(shown[-1]) if rows and rows[0]["found_count"] > len(shown) else None
     return {"items": [_item(row) for row in shown], "cursor": cursor}
 
 

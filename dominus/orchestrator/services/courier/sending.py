@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
-
-from pydantic_core import to_json
 
 from dominus.contract import courier as contract
 from dominus.contract.mail_address import MailAddress, parse_address, parse_addresses
@@ -104,7 +103,8 @@ async def _accepted(
 
 
 def _identity(request: contract.SendRequest) -> bytes:
-    return to_json(request.model_dump(by_alias=True, exclude={"idempotency_key"}))
+    # Sorted: a model that was built in another order is the same model.
+    return json.dumps(request.model_dump(by_alias=True, exclude={"idempotency_key"}), sort_keys=True).encode()
 
 
 def _check_sender(sender: MailAddress, allowed: str) -> None:
