@@ -13,7 +13,7 @@ from pydantic import ValidationError as Malformed
 from dominus.contract import ddl as contract
 from dominus.contract.db import InsertRequest, QueryRequest, TableRequest, TablesRequest
 from dominus.contract.request import Empty
-from dominus.errors import AuthorizationError, ConflictError, DominusError, NotFoundError, ValidationError
+from dominus.errors import ConflictError, DominusError, NotFoundError, ValidationError
 from dominus.orchestrator.services import db, ddl
 from dominus.orchestrator.services.ddl import categories, migrations, provisioning, tables
 
