@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import itertools
 import uuid
@@ -284,7 +285,9 @@ async def test_nothing_is_left_for_the_next_caller(
     one = await make_server(pool_size=1)
     async with client_of(one) as alone:
         assert (await alone.db.query(table))["total"] == 1
-        await alone.open.execute(LEFT_BEHIND[name].format(table=table))
+        # Its own commit may run into the timeout that it set.
+        with contextlib.suppress(DominusTimeoutError):
+            await alone.open.execute(LEFT_BEHIND[name].format(table=table))
         for _ in range(2):
             assert (await alone.db.query(table))["rows"][0]["v"] == "a"
             found = await alone.open.execute(
