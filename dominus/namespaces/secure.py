@@ -335,9 +335,9 @@ class Secure(Namespace):
 
         Example:
             ```python
-            await dominus.ddl.add_table("drafts", [{"name": "id", "type": "bigint", "primary_key": True}])
-            await dominus.auth.secure_tables.create("drafts")
-            await dominus.secure.delete("drafts", {"id": 1}, reason="asked by the patient")
+            await dominus.ddl.add_table("withdrawals", [{"name": "id", "type": "bigint", "primary_key": True}])
+            await dominus.auth.secure_tables.create("withdrawals")
+            await dominus.secure.delete("withdrawals", {"id": 1}, reason="asked by the patient")
             ```
         """
         why = self._why(context, reason, actor)

@@ -26,6 +26,7 @@ class Place(ThreadingHTTPServer):
         self.statuses = [202]
         self.posts: list[tuple[str, str | None, Any]] = []
         self.refused_count = 0
+        self.refused = ""
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -44,6 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
         status = self.server.statuses.pop(0) if len(self.server.statuses) > 1 else self.server.statuses[0]
         if status >= 300:
             self.server.refused_count += len(body)
+            self.server.refused += json.dumps(body)
         else:
             self.server.posts.append((self.path, self.headers["authorization"], body))
         self.send_response(status)
@@ -134,6 +136,9 @@ async def test_a_place_that_refuses_or_is_away_never_stops_logging(client: Domin
     for number in range(3):
         await client.logs.info(f"m{number}", category="kept")
         assert await client.logs.flush(timeout=5)
+    async with asyncio.timeout(10):
+        while '"m2"' not in place.refused:
+            await asyncio.sleep(0.01)
     place.statuses = [202]
     await client.logs.info("m3", category="kept")
     assert [entry["message"] for entry in await client.logs.query(category="kept")] == [
