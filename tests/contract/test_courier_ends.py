@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiosmtpd.smtp import AuthResult
 from courier_support import certificate, ended, first_error, mail_of, send, smtp
 from mail_support import Sink, smtp_server, until
@@ -36,6 +37,14 @@ MADE = Mail(
     reply_to=None,
     submitted_at=dt.datetime.now(dt.UTC),
 )
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def _no_mail_of_another_test_waits(make_server: Make) -> None:
+    server = await make_server()
+    await server.resources.postgres.system.execute(
+        "UPDATE dominus.mails SET status = 'dead' WHERE status IN ('queued', 'uncertain', 'sending')"
+    )
 
 
 async def test_a_server_that_stops_waits_for_the_relays_answer(make_server: Make) -> None:

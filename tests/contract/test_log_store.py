@@ -262,6 +262,8 @@ async def test_a_tail_gives_what_arrives_after_its_cursor_once_and_in_order(
 async def test_a_tail_misses_no_transaction_that_ends_late(server: Server) -> None:
     """A number that grows would be passed by; what was open when the cursor was made comes with a later one."""
     category = tag()
+    # Today's partition is there from the first line on.
+    await log(server, "before")
     cursor = (await tail(server))["cursor"]
     async with server.resources.postgres.system.acquire() as connection:
         transaction: Any = connection.transaction()
