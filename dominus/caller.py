@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from dominus.contract.operation import Operation
     from dominus.contract.request import Request
+    from dominus.namespaces.verifier import Verifier
     from dominus.settings import Settings
     from dominus.shipping.shipper import Shipper
     from dominus.transport.background import Background
@@ -58,6 +59,8 @@ class Core:
         self._runtimes: Runtimes | None = None
         self.also_close: list[Callable[[], Awaitable[None]]] = []
         """What `aclose` ends besides: what a thread or a task of ours has open for this client."""
+        self.verifier: Verifier | None = None
+        """What verifies tokens here, once one was verified."""
         self.shipper: Shipper | None = None
         """What ships the log lines of this client and its views, once there were any."""
 

@@ -14,6 +14,7 @@ from jwt.algorithms import RSAAlgorithm
 from pydantic_core import from_json
 
 from dominus.contract.sessions import AUDIENCE, scope_of
+from dominus.contract.tokens import ISSUER, LEEWAY_SECONDS, MAX_TOKEN_LENGTH, header_fault
 from dominus.errors import AuthenticationError, ValidationError
 from dominus.orchestrator.identity.principal import Principal
 from dominus.orchestrator.identity.psks import digest_of
@@ -27,12 +28,7 @@ __all__ = ["ISSUER", "MAX_TOKEN_LENGTH", "SessionGrant", "Tokens"]
 
 T = TypeVar("T")
 
-ISSUER = "dominus"
-MAX_TOKEN_LENGTH = 8192
-"""Characters. Proxies allow headers of 8 to 16 kB."""
 _SESSION = "session"
-# Replicas' clocks differ; the published client allows no leeway, so that iat is rounded down besides.
-_IAT_LEEWAY_SECONDS = 30
 _MAX_VERIFIED = 10_000
 
 
@@ -184,8 +180,8 @@ class Tokens:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError):
             raise _refused("its header cannot be read") from None
-        if header.get("alg") != "RS256":
-            raise _refused("it is not signed with RS256")
+        if fault := header_fault(header):
+            raise _refused(fault)
         key = await self._keys.named(header.get("kid"))
         if key is None:
             raise _refused("its key is unknown or retired")
@@ -226,6 +222,7 @@ def _read_claims(claims: dict[str, Any], now: float) -> tuple[Principal, float]:
         raise _refused("it was issued elsewhere")
     try:
         issued_at, expires_at = float(claims["iat"]), float(claims["exp"])
+        begins_at = float(claims.get("nbf", issued_at))
         principal = Principal(
             claims["sub"],
             claims["use"],
@@ -238,8 +235,11 @@ def _read_claims(claims: dict[str, Any], now: float) -> tuple[Principal, float]:
         raise _refused("a claim is missing") from None
     if now >= expires_at:
         raise AuthenticationError("the token has expired", code="token_expired", hint="mint a new one")
-    if issued_at > now + _IAT_LEEWAY_SECONDS:
+    # Replicas' clocks differ; the published client allows no leeway, so that iat is rounded down besides.
+    if issued_at > now + LEEWAY_SECONDS:
         raise _refused("it was issued in the future")
+    if begins_at > now + LEEWAY_SECONDS:
+        raise _refused("it is not valid yet")
     return principal, expires_at
 
 
