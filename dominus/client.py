@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import httpx
 
     from dominus.contract.secrets import SecretStored
+    from dominus.integrations.namespace import FastAPINamespace
     from dominus.namespaces.auth import Auth
     from dominus.namespaces.courier import Courier
     from dominus.namespaces.db import Db
@@ -221,6 +222,14 @@ class Dominus:
         from dominus.namespaces.courier import Courier
 
         return Courier(self._caller)
+
+    @cached_property
+    def fastapi(self) -> FastAPINamespace:
+        """Guards for the routes of a FastAPI application, and its set-up."""
+        from dominus.integrations.namespace import FastAPINamespace
+
+        # A guard asks as the service, on a user's view too.
+        return FastAPINamespace(Caller(self._caller.core), self.as_user)
 
     async def get(self, key: str, default: Any = MISSING, *, timeout: float | None = None) -> Any:
         """Return a secret's value: `dominus.secrets.get`.

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import hashlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary
 
 import jwt
 from pydantic_core import from_json
 
 from dominus.contract.auth import KEY_SET, KeySet
 from dominus.contract.tokens import ISSUER, LEEWAY_SECONDS, MAX_TOKEN_LENGTH, USES, header_fault
-from dominus.errors import AuthenticationError, DominusError, DominusTimeoutError
+from dominus.errors import AuthenticationError, DominusTimeoutError
 from dominus.namespaces.base import unwrap
 from dominus.transport.deadline import block_deadline, check_timeout
+from dominus.transport.flights import Flights
 
 if TYPE_CHECKING:
     from dominus.transport.shared import Shared
@@ -51,7 +50,7 @@ class Verifier:
         # By digest, the claims as JSON: each caller gets claims of its own, and changes nobody else's.
         self._young: dict[bytes, tuple[bytes, float]] = {}
         self._old: dict[bytes, tuple[bytes, float]] = {}
-        self._flights: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
+        self._flights: Flights[None, None] = Flights()
 
     async def verify(
         self, token: str, fetch: Callable[[], Awaitable[KeySet]], timeout: float | None
@@ -100,35 +99,20 @@ class Verifier:
         return self.shared.clock.monotonic() - self._fetched_at
 
     def _refresh(self, fetch: Callable[[], Awaitable[KeySet]]) -> None:
-        if self._age() < REFRESH_SECONDS or self._flight() is not None:
+        if self._age() < REFRESH_SECONDS or self._flights.is_under_way(None):
             return
         # Whether or not it succeeds, the next is due only then: the keys that are known go on serving.
         self._fetched_at = self.shared.clock.monotonic()
-        self._start(fetch)
-
-    def _flight(self) -> asyncio.Task[None] | None:
-        flight = self._flights.get(asyncio.get_running_loop())
-        return None if flight is None or flight.done() else flight
-
-    def _start(self, fetch: Callable[[], Awaitable[KeySet]]) -> asyncio.Task[None]:
-        loop = asyncio.get_running_loop()
-        # An empty context: the deadline of whoever came first must not end it for all.
-        flight = loop.create_task(self._take(fetch), name="dominus-keys", context=contextvars.Context())
-        flight.add_done_callback(_retrieve)
-        self._flights[loop] = flight
-        return flight
+        self._flights.start(None, partial(self._take, fetch))
 
     async def _fetched(self, fetch: Callable[[], Awaitable[KeySet]], timeout: float | None) -> None:
         """Fetch the keys, once however many wait; each waits no longer than its own deadline."""
         limits = (None if timeout is None else check_timeout(timeout), block_deadline())
         limit = min((each for each in limits if each is not None), default=None)
-        flight = self._flight() or self._start(fetch)
         try:
-            await asyncio.wait_for(asyncio.shield(flight), limit)
-        except DominusError as error:
-            # One copy for each waiter: a shared exception would collect all their tracebacks.
-            rebuild, arguments = error.__reduce__()
-            raise rebuild(*arguments) from None
+            await self._flights.join(None, partial(self._take, fetch), limit)
+        except DominusTimeoutError:
+            raise
         except TimeoutError:
             raise DominusTimeoutError(
                 f"the keys that verify tokens did not come within {limit:.3g} s", endpoint=KEY_SET.name
@@ -227,12 +211,6 @@ def _public_key(jwk: dict[str, Any]) -> Any:
     except (jwt.PyJWTError, ValueError):
         return None
     return key if key.key_size >= _LEAST_BITS else None
-
-
-def _retrieve(flight: asyncio.Task[None]) -> None:
-    # Every waiter may have gone by now; an exception that nobody reads would be reported by the loop.
-    if not flight.cancelled():
-        flight.exception()
 
 
 def _malformed() -> AuthenticationError:

@@ -36,6 +36,7 @@ from dominus.transport.encode import Lines, body_of, path_of, raw_of, stream_of
 from dominus.transport.failure import Failure
 from dominus.transport.idempotency_key import new_key
 from dominus.transport.repeats import Repeats
+from dominus.transport.request_id import current_request_id
 from dominus.transport.scopes import Scope, Scopes
 from dominus.transport.shared import Shared
 from dominus.transport.turn import check_turn, take_turn
@@ -269,6 +270,8 @@ class Pipeline:
             headers["authorization"] = f"Bearer {bearer}"
         if call.key is not None:
             headers[envelope.KEY_HEADER] = call.key
+        if (request_id := current_request_id()) is not None:
+            headers[envelope.REQUEST_ID_HEADER] = request_id
         left = min(call.ends - self._clock.monotonic(), envelope.MAX_DEADLINE_SECONDS)
         headers[envelope.DEADLINE_HEADER] = str(max(1, int(left * 1000)))
         if op.auth is Auth.PSK:

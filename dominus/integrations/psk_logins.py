@@ -1,0 +1,81 @@
+"""Pre-shared keys of clients, verified by a login at the portal that is good for some seconds."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from typing import Annotated, ClassVar, NotRequired
+
+from pydantic import StringConstraints
+from typing_extensions import TypedDict
+
+from dominus.caller import Caller
+from dominus.contract.operation import Service
+from dominus.contract.request import Example, Request
+from dominus.errors import AuthenticationError, ServiceError
+from dominus.transport.flights import Flights
+
+__all__ = ["KNOWN_SECONDS", "PskLogins"]
+
+KNOWN_SECONDS = 5.0
+"""A key that was withdrawn opens nothing here any more after this time."""
+MAX_KNOWN = 1_000
+MAX_PSK_LENGTH = 512
+
+
+class LoginClientRequest(Request):
+    """Log a client in by its pre-shared key."""
+
+    example: ClassVar[Example] = {"psk": "the client's own key, of 43 characters or more"}
+
+    psk: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PSK_LENGTH)]
+
+
+class LoggedIn(TypedDict):
+    """A token that says who the client is."""
+
+    access_token: str
+    token_type: NotRequired[str]
+    expires_in: NotRequired[int]
+    session_id: NotRequired[str]
+
+
+LOGIN_CLIENT = Service("portal", "/api/portal").read(
+    "login_client", LoginClientRequest, LoggedIn, "Log a client in by its key.", path="auth/login-client"
+)
+
+
+class PskLogins:
+    """Logs clients in, once in some seconds however often they call."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._known: dict[bytes, tuple[str, float]] = {}
+        self._flights: Flights[bytes, str] = Flights()
+
+    async def token(self, psk: str) -> str:
+        """Return the token of the client that a key belongs to.
+
+        Raises:
+            AuthenticationError: there is no such key.
+        """
+        if len(psk) > MAX_PSK_LENGTH:
+            raise AuthenticationError("the pre-shared key is not known", code="token_invalid")
+        digest = hashlib.sha256(psk.encode("utf-8", "surrogatepass")).digest()
+        found = self._known.get(digest)
+        if found is not None and self._now() < found[1]:
+            return found[0]
+        return await self._flights.join(digest, partial(self._log_in, psk, digest), None)
+
+    async def _log_in(self, psk: str, digest: bytes) -> str:
+        answer = await self._caller.send(LOGIN_CLIENT, LoginClientRequest(psk=psk))
+        token = answer["access_token"]
+        if not isinstance(token, str) or not token:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ServiceError("the login gave no token", code="not_dominus", endpoint=LOGIN_CLIENT.name)
+        if len(self._known) >= MAX_KNOWN:
+            self._known = {}
+        self._known[digest] = (token, self._now() + KNOWN_SECONDS)
+        return token
+
+    def _now(self) -> float:
+        return self._caller.core.clock.monotonic()
