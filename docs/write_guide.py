@@ -24,6 +24,7 @@ from dominus.contract.files import shapes as file_shapes
 from dominus.contract.guardian import ENTITIES, LINKS
 from dominus.contract.guardian import entities as guardian_entities
 from dominus.contract.guardian import records as guardian_records
+from dominus.integrations.namespace import FastAPINamespace
 from dominus.names import METHOD_OF, callable_names
 from dominus.namespaces.auth import Auth
 from dominus.namespaces.courier import Courier
@@ -61,6 +62,7 @@ NAMESPACES: dict[str, type] = {
     "health": Health,
     "logs": Logs,
     "sessions": Sessions,
+    "fastapi": FastAPINamespace,
 }
 FACTORIES: dict[str, type] = {
     "redis": RedisSessions,

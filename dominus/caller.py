@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from dominus.contract.operation import Operation
     from dominus.contract.request import Request
-    from dominus.namespaces.verifier import Verifier
     from dominus.settings import Settings
     from dominus.shipping.shipper import Shipper
     from dominus.transport.background import Background
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from dominus.transport.retry_policy import RetryPolicy
     from dominus.transport.runtime import Runtimes
     from dominus.transport.shared import ColdStart, Shared
+    from dominus.transport.verifier import Verifier
 
 __all__ = ["Caller", "Core"]
 

@@ -85,9 +85,7 @@ class Guards:
             """Let a request pass whose token has the scopes."""
             if not principal.may(*scopes, any=is_any):
                 wanted = (" or " if is_any else " and ").join(scopes)
-                raise RefusedError(
-                    AuthorizationError(f"the token lacks a scope: {wanted}", code="scope_missing")
-                )
+                raise RefusedError(AuthorizationError(f"the token lacks a scope: {wanted}"))
             return principal
 
         return require_scopes

@@ -10,7 +10,7 @@ from dominus.contract.request import Empty
 from dominus.errors import ServiceError
 from dominus.namespaces.base import as_list
 from dominus.namespaces.guardian.link_names import LinkNames
-from dominus.namespaces.verifier import Verifier
+from dominus.transport.verifier import Verifier
 
 __all__ = ["Auth"]
 

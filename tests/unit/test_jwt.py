@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from forged_tokens import signed
 
 from dominus.errors import AuthenticationError, DominusTimeoutError, ServiceError, ValidationError
-from dominus.namespaces import verifier as module
 from dominus.testing import failure, hang, ok
+from dominus.transport import verifier as module
 
 KEYS = [generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2)]
 

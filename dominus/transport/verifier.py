@@ -14,8 +14,7 @@ from pydantic_core import from_json
 
 from dominus.contract.auth import KEY_SET, KeySet
 from dominus.contract.tokens import ISSUER, LEEWAY_SECONDS, MAX_TOKEN_LENGTH, USES, header_fault
-from dominus.errors import AuthenticationError, DominusTimeoutError
-from dominus.namespaces.base import unwrap
+from dominus.errors import AuthenticationError, DominusTimeoutError, ServiceError
 from dominus.transport.deadline import block_deadline, check_timeout
 from dominus.transport.flights import Flights
 
@@ -120,7 +119,12 @@ class Verifier:
 
     async def _take(self, fetch: Callable[[], Awaitable[KeySet]]) -> None:
         answer = await fetch()
-        listed = unwrap(KEY_SET, answer, lambda data: [(str(key["kid"]), key) for key in data["keys"]])
+        try:
+            listed = [(str(key["kid"]), key) for key in answer["keys"]]
+        except (KeyError, TypeError):
+            raise ServiceError(
+                "the answer is no key set", code="not_dominus", endpoint=KEY_SET.name, retryable=False
+            ) from None
         keys = {key_id: key for key_id, jwk in listed if (key := _public_key(jwk)) is not None}
         self._is_ours = self.shared.speaks_json
         if keys.keys() != self._keys.keys():
