@@ -229,7 +229,8 @@ class Dominus:
         from dominus.integrations.namespace import FastAPINamespace
 
         # A guard asks as the service, on a user's view too.
-        return FastAPINamespace(Caller(self._caller.core), self.as_user)
+        is_view = self._caller.user_token is not None
+        return FastAPINamespace(Caller(self._caller.core) if is_view else self._caller, self.as_user)
 
     async def get(self, key: str, default: Any = MISSING, *, timeout: float | None = None) -> Any:
         """Return a secret's value: `dominus.secrets.get`.

@@ -177,7 +177,8 @@ class FastAPINamespace:
 
         Example:
             ```python
-            claims = await dominus.fastapi.claims_of_token(token)
+            minted = await dominus.auth.token()
+            claims = await dominus.fastapi.claims_of_token(minted["access_token"])
             ```
         """
         return await self._auth.validate_jwt(token)
@@ -194,7 +195,7 @@ class FastAPINamespace:
             AuthenticationError: there is no such key.
 
         Example:
-            ```python
+            ```py
             client = await dominus.fastapi.claims_of_psk(psk)
             ```
         """

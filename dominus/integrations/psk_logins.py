@@ -14,6 +14,7 @@ from dominus.contract.operation import Service
 from dominus.contract.request import Example, Request
 from dominus.errors import AuthenticationError, ServiceError
 from dominus.transport.flights import Flights
+from dominus.transport.shared import Shared
 
 __all__ = ["KNOWN_SECONDS", "PskLogins"]
 
@@ -50,6 +51,7 @@ class PskLogins:
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
+        self._shared: Shared | None = None
         self._known: dict[bytes, tuple[str, float]] = {}
         self._flights: Flights[bytes, str] = Flights()
 
@@ -61,6 +63,9 @@ class PskLogins:
         """
         if len(psk) > MAX_PSK_LENGTH:
             raise AuthenticationError("the pre-shared key is not known", code="token_invalid")
+        if self._caller.shared is not self._shared:
+            # A closed client begins anew, perhaps with another server.
+            self._shared, self._known = self._caller.shared, {}
         digest = hashlib.sha256(psk.encode("utf-8", "surrogatepass")).digest()
         found = self._known.get(digest)
         if found is not None and self._now() < found[1]:

@@ -18,6 +18,7 @@ import bulk
 import client
 import files
 import gateway
+import jwt_checks
 import log_lines
 import outage
 import overhead
@@ -39,6 +40,7 @@ PARTS = {
     "overhead": overhead.run,
     "startup": startup.run,
     "gateway": gateway.run,
+    "jwt": jwt_checks.run,
     "sessions": sessions.run,
     "outage": outage.run,
     "tenants": tenants.run,

@@ -171,6 +171,16 @@ async def test_a_psk_logs_in_once_in_five_seconds(make_rig: MakeRig, app: FastAP
         assert paths(rig).count("/api/portal/auth/login-client") == 2
 
 
+async def test_a_closed_client_forgets_who_logged_in(make_rig: MakeRig, app: FastAPI) -> None:
+    rig = make_rig(default=serves)
+    install(app, rig.client)
+    async with web(app) as client:
+        for _ in range(2):
+            await client.get("/import", headers=bearer(PSK))
+            await rig.client.aclose()
+    assert paths(rig).count("/api/portal/auth/login-client") == 2
+
+
 async def test_a_withdrawn_psk_is_401_after_five_seconds(make_rig: MakeRig, app: FastAPI) -> None:
     rig = make_rig(default=serves)
     install(app, rig.client)
