@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, assert_type
 
@@ -137,6 +137,9 @@ def guards_of_routes_keep_what_they_return(app: FastAPI) -> None:
         await user.redis.get(caller.sub)
         return principal.may("a")
 
-    assert_type(me, Callable[..., Coroutine[Any, Any, int]])
+    async def calls() -> None:
+        assert_type(await me(), int)
+        assert_type(await orders(Principal("a"), Principal("b"), dominus), bool)
+
+    app.add_api_route("/calls", calls)
     assert_type(scoped, Callable[..., str])
-    assert_type(orders(Principal("a"), Principal("b"), dominus), Coroutine[Any, Any, bool])
