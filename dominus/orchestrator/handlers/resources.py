@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dominus.orchestrator.gateway.logins.credentials import Credentials
     from dominus.orchestrator.gateway.running import RunningGateway
     from dominus.orchestrator.identity.psks import Psks
+    from dominus.orchestrator.identity.sessions import Revocations
     from dominus.orchestrator.identity.tokens import Tokens
     from dominus.orchestrator.identity.vault import Vault
     from dominus.orchestrator.settings import ServerSettings
@@ -46,6 +47,8 @@ class Resources:
     credentials: Credentials
     """The database logins of sessions and of other programs."""
     public_dsn: PublicDsn
+    revocations: Revocations
+    """Which logins are over."""
     gateway: RunningGateway | None = None
     """None: this server runs no gateway."""
     refused_writes: RefusedWrites = field(default_factory=RefusedWrites)
