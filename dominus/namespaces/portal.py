@@ -115,8 +115,8 @@ class Portal(Namespace):
             timeout: seconds for the whole call; the client's without it.
 
         Raises:
-            AuthenticationError: the refresh token is unknown or expired (code `refresh_invalid`), or was used before: then
-                the session is over, since somebody has a copy (`refresh_reused`).
+            AuthenticationError: the refresh token is unknown or expired (code `refresh_invalid`), or was used before:
+                then the session is over, since somebody has a copy (`refresh_reused`).
 
         Example:
             ```python

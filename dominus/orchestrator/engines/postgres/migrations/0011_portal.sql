@@ -91,13 +91,11 @@ CREATE TABLE dominus.user_preferences (
   FOREIGN KEY (project, environment, user_id) REFERENCES dominus.users ON DELETE CASCADE
 );
 
--- The address that a user showed to be its own; `is_pending`: it registered, and becomes active with it.
-CREATE TABLE dominus.user_verifications (
+-- Users who registered and wait for the link that shows their address to be their own: it makes them active.
+CREATE TABLE dominus.user_registrations (
   project text NOT NULL,
   environment text NOT NULL,
   user_id uuid NOT NULL,
-  email text,
-  is_pending boolean NOT NULL,
   PRIMARY KEY (project, environment, user_id),
   FOREIGN KEY (project, environment, user_id) REFERENCES dominus.users ON DELETE CASCADE
 );
@@ -112,3 +110,34 @@ $$;
 CREATE TRIGGER tell_revoked AFTER UPDATE OF revoked_at ON dominus.portal_sessions
 FOR EACH ROW WHEN (OLD.revoked_at IS NULL AND NEW.revoked_at IS NOT NULL)
 EXECUTE FUNCTION dominus.tell_revoked();
+
+-- Who may not log in any more is logged out, whatever statement said so; likewise with another password, but for the
+-- session that changed it.
+CREATE FUNCTION dominus.end_sessions() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  UPDATE dominus.portal_sessions
+  SET revoked_at = now()
+  WHERE project = OLD.project AND environment = OLD.environment AND subject_id = OLD.id AND revoked_at IS NULL;
+  RETURN NULL;
+END
+$$;
+CREATE TRIGGER end_sessions AFTER UPDATE OF status ON dominus.users
+FOR EACH ROW WHEN (NEW.status <> 'active') EXECUTE FUNCTION dominus.end_sessions();
+CREATE TRIGGER end_sessions_of_deleted AFTER DELETE ON dominus.users
+FOR EACH ROW EXECUTE FUNCTION dominus.end_sessions();
+CREATE TRIGGER end_sessions AFTER UPDATE OF status ON dominus.clients
+FOR EACH ROW WHEN (NEW.status <> 'active') EXECUTE FUNCTION dominus.end_sessions();
+CREATE TRIGGER end_sessions_of_deleted AFTER DELETE ON dominus.clients
+FOR EACH ROW EXECUTE FUNCTION dominus.end_sessions();
+
+CREATE FUNCTION dominus.end_other_sessions() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  UPDATE dominus.portal_sessions
+  SET revoked_at = now()
+  WHERE project = NEW.project AND environment = NEW.environment AND subject_id = NEW.user_id AND revoked_at IS NULL
+    AND id::text <> coalesce(current_setting('dominus.keep_session', true), '');
+  RETURN NULL;
+END
+$$;
+CREATE TRIGGER end_other_sessions AFTER UPDATE OF digest ON dominus.user_passwords
+FOR EACH ROW EXECUTE FUNCTION dominus.end_other_sessions();
