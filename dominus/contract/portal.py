@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal, NotRequired
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from typing_extensions import TypedDict
 
+from dominus.contract.guardian.accounts import Email, Password, PasswordHash
 from dominus.contract.guardian.entities import PagePath, Status
 from dominus.contract.guardian.records import EXAMPLE_ID, Id
 from dominus.contract.kinds import Retry
-from dominus.contract.mail_address import parse_address
 from dominus.contract.operation import Service
 from dominus.contract.request import Empty, Example, Omit, Request, plain_text
 
@@ -24,14 +24,9 @@ Theme = Literal["light", "dark", "system"]
 AccessReason = Literal["allowed", "unknown_page", "missing_scope", "excluded"]
 
 
-def _only_address(value: str) -> str:
-    return parse_address(value).address
-
-
 LoginName = Annotated[str, StringConstraints(min_length=1, max_length=320), AfterValidator(plain_text)]
 """A username or an address."""
-Email = Annotated[str, StringConstraints(min_length=3, max_length=320), AfterValidator(_only_address)]
-Username = Annotated[
+NewUsername = Annotated[
     str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^@\s]+$"), AfterValidator(plain_text)
 ]
 """Of who registers: never what could be another's address."""
@@ -224,34 +219,6 @@ class Invitation(TypedDict):
     expires_at: str
 
 
-def new_password(value: str) -> bytes:
-    """Return the bytes of a password.
-
-    Raises:
-        ValueError: bcrypt would take it for another one.
-    """
-    if not isinstance(value, str) or not value:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError("must be text that is not empty")
-    try:
-        raw = value.encode()
-    except UnicodeEncodeError:
-        raise ValueError("is not Unicode text") from None
-    if b"\x00" in raw:
-        raise ValueError("must not contain NUL")
-    if len(raw) > 72:
-        raise ValueError("is longer than 72 bytes, all that bcrypt reads")
-    return raw
-
-
-def _of_72_bytes(value: str) -> str:
-    new_password(value)
-    return value
-
-
-Password = Annotated[str, Field(min_length=1), AfterValidator(_of_72_bytes)]
-PasswordHash = Annotated[str, Field(pattern=r"^\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}$")]
-
-
 HIDDEN = Field(repr=False)
 """Of every field that is a credential."""
 
@@ -386,7 +353,7 @@ class RegisterRequest(Request):
         "tenant_id": "hill-school",
     }
 
-    username: Username
+    username: NewUsername
     email: Email
     password: Annotated[Omit[Password], HIDDEN]
     password_hash: Annotated[Omit[PasswordHash], HIDDEN]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -11,13 +10,13 @@ from typing import Any, TypeVar
 from dominus.contract import portal as contract
 from dominus.contract.operation import Operation
 from dominus.contract.values import wire_value
-from dominus.errors import AuthenticationError, ValidationError
+from dominus.errors import AuthenticationError
 from dominus.namespaces.base import Namespace, as_list
+from dominus.namespaces.guardian.hashing import hashed_password
 
 __all__ = ["Portal"]
 
 Data = TypeVar("Data")
-BCRYPT_ROUNDS = 12
 
 
 class Portal(Namespace):
@@ -187,7 +186,7 @@ class Portal(Namespace):
             await dominus.portal.change_password("correct horse", "battery staple", user_token=token)
             ```
         """
-        hashed = await _hashed(new_password, "new_password")
+        hashed = await hashed_password(new_password, "new_password")
         fields = {"current_password": current_password, "new_password_hash": hashed}
         return (await self._ask_as(user_token, contract.CHANGE_PASSWORD, timeout, **fields))["success"]
 
@@ -223,7 +222,7 @@ class Portal(Namespace):
             await dominus.portal.confirm_password_reset(token, "battery staple")
             ```
         """
-        hashed = await _hashed(new_password, "new_password")
+        hashed = await hashed_password(new_password, "new_password")
         answer = await self._ask(contract.CONFIRM_RESET, timeout, token=token, new_password_hash=hashed)
         return answer["success"]
 
@@ -470,7 +469,7 @@ class Portal(Namespace):
             await dominus.portal.register("bea", "bea@example.com", "correct horse", tenant["id"])
             ```
         """
-        hashed = await _hashed(password, "password")
+        hashed = await hashed_password(password, "password")
         fields = {"username": username, "email": email, "password_hash": hashed, "tenant_id": tenant_id}
         return await self._ask(contract.REGISTER, timeout, **fields)
 
@@ -550,17 +549,6 @@ class Portal(Namespace):
         return await self._ask(
             contract.CREATE_INVITATION, timeout, email=email, tenant_id=tenant_id, role_ids=ids
         )
-
-
-async def _hashed(password: str, name: str) -> str:
-    """Hash a new password before it travels; what bcrypt would cut off is refused."""
-    try:
-        raw = contract.new_password(password)
-    except ValueError as error:
-        raise ValidationError(f"{name}: {error}") from None
-    import bcrypt
-
-    return (await asyncio.to_thread(bcrypt.hashpw, raw, bcrypt.gensalt(BCRYPT_ROUNDS))).decode()
 
 
 def _plain(extra: Mapping[str, Any] | None) -> Any:

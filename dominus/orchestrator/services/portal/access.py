@@ -91,7 +91,7 @@ def judge(page: Page | None, viewer: Viewer) -> AccessReason:
 
 
 def visible(items: Sequence[Item], pages: Mapping[str, Page], viewer: Viewer) -> list[NavNode]:
-    """Return the tree of what a viewer sees. Nothing below what it does not see is shown, nor a group without entries."""
+    """Return the tree of what a viewer sees: nothing below what it does not see, and no group without entries."""
     below: dict[str | None, list[Item]] = {}
     for item in items:
         below.setdefault(item.parent_id, []).append(item)

@@ -27,7 +27,7 @@ _ID = {
 def _linked(owner: str, link: str, target: str, shown: str) -> str:
     """Return a column: what the links of a row lead to, as texts."""
     return (
-        f"ARRAY(SELECT t.{shown}::text FROM dominus.{owner}_{link} l"  # noqa: S608 - names of the contract
+        f"ARRAY(SELECT t.{shown}::text FROM dominus.{owner}_{link} l"
         f" JOIN dominus.{target} t ON (t.project, t.environment, t.id) = (l.project, l.environment, l.{_ID[target]})"
         f" WHERE (l.project, l.environment, l.{owner}_id) = (r.project, r.environment, r.id)) AS {link}"
     )
@@ -49,7 +49,7 @@ SELECT r.id, r.path, r.is_active, r.show_in_nav, {_bounds("page")},
   {_linked("page", "excluded_roles", "roles", "name")}
 FROM dominus.pages r
 WHERE r.project = $1 AND r.environment = $2 AND r.is_active
-"""  # noqa: S608 - names of the contract
+"""
 _PAGE = f"{_PAGES} AND r.path = $3"
 _ITEMS = f"""
 SELECT r.id, r.title, r.item_type, r.parent_id, r.page_id, r.icon, r.description, r.is_active, r.sort_order,
@@ -58,7 +58,7 @@ SELECT r.id, r.title, r.item_type, r.parent_id, r.page_id, r.icon, r.description
   {_linked("nav", "subtypes", "subtypes", "id")}
 FROM dominus.nav_items r
 WHERE r.project = $1 AND r.environment = $2
-"""  # noqa: S608 - names of the contract
+"""
 _CATEGORY = "SELECT category_id FROM dominus.tenants WHERE project = $1 AND environment = $2 AND id = $3"
 _SUBTYPES = """
 SELECT subtype_id

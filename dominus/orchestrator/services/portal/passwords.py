@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["keep_password"]
 
-_PASSWORD = """
+_STORED = """
 SELECT salt, digest
 FROM dominus.user_passwords
 WHERE project = $1 AND environment = $2 AND user_id = $3
@@ -59,7 +59,7 @@ async def keep_password(
     await connection.execute(_KEEP, *place_of(ctx), user_id, password.salt, password.digest)
 
 
-@handlers(contract.CHANGE_PASSWORD)
+@handlers(contract.CHANGE_STORED)
 async def change_password(ctx: Context, request: contract.ChangePasswordRequest) -> RawJson:
     """A wrong current password counts as a failed login of this user: a stolen token guesses no further."""
     session = await user_of(ctx)
@@ -68,7 +68,7 @@ async def change_password(ctx: Context, request: contract.ChangePasswordRequest)
 
     async def write() -> RawJson:
         await take(ctx, name)
-        rows = await fetched(ctx, _PASSWORD, user_id)
+        rows = await fetched(ctx, _STORED, user_id)
         known = stored_password(rows[0]) if rows else None
         if not await ctx.resources.passwords.verify(request.current_password, known):
             raise failed("the current password is wrong")

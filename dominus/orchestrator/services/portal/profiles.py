@@ -90,7 +90,7 @@ def _upsert(table: str, names: list[str]) -> str:
     sets = ", ".join(f"{name} = EXCLUDED.{name}" for name in names)
     then = f"DO UPDATE SET {sets}" if names else "DO NOTHING"
     return (
-        f"INSERT INTO dominus.{table} ({columns}) VALUES ({values})"  # noqa: S608 - names of the contract
+        f"INSERT INTO dominus.{table} ({columns}) VALUES ({values})"
         f" ON CONFLICT (project, environment, user_id) {then}"
     )
 

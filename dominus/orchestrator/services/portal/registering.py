@@ -50,7 +50,7 @@ WHERE u.project = $1 AND u.environment = $2 AND lower(u.email) = lower($3::text 
 _DROP = "DELETE FROM dominus.users WHERE project = $1 AND environment = $2 AND id = $3"
 _ADD_USER = """
 INSERT INTO dominus.users (project, environment, username, email, status, email_verified)
-VALUES ($1, $2, $3, $4, $5, $6)
+VALUES ($1, $2, $3, $4, $5, $5 = 'active')
 ON CONFLICT DO NOTHING
 RETURNING id
 """
@@ -131,7 +131,7 @@ async def _register(
         # Who registers again takes the place of who did before, and links of before are void.
         await connection.execute(_DROP, *place_of(ctx), known["id"])
     user_id = await connection.fetchval(
-        _ADD_USER, *place_of(ctx), request.username, request.email, "inactive", False
+        _ADD_USER, *place_of(ctx), request.username, request.email, "inactive"
     )
     if user_id is None:
         await mail_link(ctx, connection, NOTICE, request.email, {**model, "has_account": False})
@@ -258,7 +258,7 @@ async def _accepted(
 
 
 async def _new_user(ctx: Context, connection: Connection, email: str, password: StoredPassword) -> str:
-    user_id = await connection.fetchval(_ADD_USER, *place_of(ctx), email, email, "active", True)
+    user_id = await connection.fetchval(_ADD_USER, *place_of(ctx), email, email, "active")
     if user_id is None:
         raise ConflictError("there is a user of this name or address already", code="already_exists")
     await keep_password(ctx, connection, str(user_id), password)
