@@ -12,7 +12,7 @@ from dominus.contract import auth as contract
 from dominus.contract.request import Empty
 from dominus.errors import AuthenticationError, ServiceError
 from dominus.namespaces.base import as_list, unwrap
-from dominus.namespaces.guardian.link_names import LinkNames
+from dominus.namespaces.guardian.account_names import AccountNames
 
 if TYPE_CHECKING:
     from dominus.caller import Caller
@@ -25,7 +25,7 @@ REFETCH_SECONDS = 5.0
 """An unknown key id is looked up again at most this often."""
 
 
-class Auth(LinkNames):
+class Auth(AccountNames):
     """Mints tokens with the PSK, verifies them with the server's public keys; keeps who may do what."""
 
     def __init__(self, caller: Caller) -> None:

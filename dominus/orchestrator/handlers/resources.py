@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dominus.orchestrator.engines.objects.digests import PartDigests
 from dominus.orchestrator.engines.postgres.fair_share import FairShare
 from dominus.orchestrator.handlers.refused_writes import RefusedWrites
+from dominus.orchestrator.identity.passwords import Passwords
 from dominus.orchestrator.logs.running import LogKeeping
 from dominus.orchestrator.sql.catalog import Catalog
 
@@ -66,8 +67,11 @@ class Resources:
     """Who may use one for a bulk load besides: a client decides how long that takes, so they are a quarter of all."""
     logs: LogKeeping = field(init=False)
     """The lines of programs."""
+    passwords: Passwords = field(init=False)
+    """Of users: how they are stored and verified."""
 
     def __post_init__(self) -> None:
+        self.passwords = Passwords(self.vault)
         self.catalog = Catalog(self.postgres)
         self.files_share = FairShare(
             PARTS_AT_ONCE, wait_seconds=BULK_WAIT_SECONDS, what="places for parts of files"
