@@ -140,12 +140,16 @@ async def mail_link(
         "action_url": action if link is NOTICE else f"{action}?token={quote(token, safe='')}",
         **model,
     }
+    mail: dict[str, Any] = {
+        "template_alias": link.template,
+        "to": email,
+        "from_email": sender,
+        "model": whole,
+    }
     await accept(
         ctx,
         connection,
-        SendRequest(
-            template_alias=link.template, to=email, from_email=sender, model=whole, tag=link.template
-        ),
+        SendRequest(**mail, tag=link.template),
     )
     return made
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dominus.contract import portal as contract
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import exactly_once, written
+from dominus.orchestrator.services.guardian.accounts import set_password
 from dominus.orchestrator.services.portal.failures import forgive, name_of, take
 from dominus.orchestrator.services.portal.links import (
     RESET,
@@ -32,11 +33,6 @@ FROM dominus.user_passwords
 WHERE project = $1 AND environment = $2 AND user_id = $3
 """
 # A trigger ends the sessions of the user, but for the one that is named here.
-_KEEP = """
-INSERT INTO dominus.user_passwords (project, environment, user_id, salt, digest)
-VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (project, environment, user_id) DO UPDATE SET salt = $4, digest = $5, changed_at = now()
-"""
 _SPARE = "SELECT set_config('dominus.keep_session', $1, true)"
 _ACTIVE = """
 SELECT id, username
@@ -56,10 +52,10 @@ async def keep_password(
 ) -> None:
     """Store a password; the user's sessions end, but for the one to be spared."""
     await connection.execute(_SPARE, spare)
-    await connection.execute(_KEEP, *place_of(ctx), user_id, password.salt, password.digest)
+    await set_password(ctx, connection, user_id, password)
 
 
-@handlers(contract.CHANGE_STORED)
+@handlers(contract.CHANGE_PASSWORD)
 async def change_password(ctx: Context, request: contract.ChangePasswordRequest) -> RawJson:
     """A wrong current password counts as a failed login of this user: a stolen token guesses no further."""
     session = await user_of(ctx)
