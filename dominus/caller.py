@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Caller", "Core"]
 
 Data = TypeVar("Data")
+_TOKEN = re.compile("[!-~]+")
 
 
 class Core:
@@ -177,6 +179,21 @@ class Caller:
     def shared(self) -> Shared:
         """Settings, breakers, budget and counters."""
         return self.core.shared
+
+    def as_user(self, user_token: str, named: str) -> Caller:
+        """Return a caller that sends a user's token; errors call the parameter as `named` says.
+
+        Raises:
+            AuthenticationError: the token is empty; a missing session must not become the service.
+        """
+        is_text = isinstance(user_token, str)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_text or not _TOKEN.fullmatch(user_token):
+            raise AuthenticationError(
+                f"{named}: the user token is empty or malformed",
+                code="token_malformed",
+                hint="give the token alone, without `Bearer`",
+            )
+        return Caller(self.core, user_token)
 
     async def send(
         self,

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from typing import Annotated, ClassVar, NotRequired
-
-from pydantic import StringConstraints
-from typing_extensions import TypedDict
 
 from dominus.caller import Caller
-from dominus.contract.operation import Service
-from dominus.contract.request import Example, Request
-from dominus.errors import AuthenticationError, ServiceError
+from dominus.errors import AuthenticationError
+from dominus.namespaces.portal import Portal
 from dominus.transport.flights import Flights
 from dominus.transport.shared import Shared
 
@@ -22,28 +17,6 @@ KNOWN_SECONDS = 5.0
 """A key that was withdrawn opens nothing here any more after this time."""
 MAX_KNOWN = 1_000
 MAX_PSK_LENGTH = 512
-
-
-class LoginClientRequest(Request):
-    """Log a client in by its pre-shared key."""
-
-    example: ClassVar[Example] = {"psk": "the client's own key, of 43 characters or more"}
-
-    psk: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PSK_LENGTH)]
-
-
-class LoggedIn(TypedDict):
-    """A token that says who the client is."""
-
-    access_token: str
-    token_type: NotRequired[str]
-    expires_in: NotRequired[int]
-    session_id: NotRequired[str]
-
-
-LOGIN_CLIENT = Service("portal", "/api/portal").read(
-    "login_client", LoginClientRequest, LoggedIn, "Log a client in by its key.", path="auth/login-client"
-)
 
 
 class PskLogins:
@@ -73,10 +46,7 @@ class PskLogins:
         return await self._flights.join(digest, partial(self._log_in, psk, digest), None)
 
     async def _log_in(self, psk: str, digest: bytes) -> str:
-        answer = await self._caller.send(LOGIN_CLIENT, LoginClientRequest(psk=psk))
-        token = answer["access_token"]
-        if not isinstance(token, str) or not token:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ServiceError("the login gave no token", code="not_dominus", endpoint=LOGIN_CLIENT.name)
+        token = (await Portal(self._caller).login_client(psk))["access_token"]
         if len(self._known) >= MAX_KNOWN:
             self._known = {}
         self._known[digest] = (token, self._now() + KNOWN_SECONDS)

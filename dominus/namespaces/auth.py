@@ -9,13 +9,13 @@ from dominus.contract import auth as contract
 from dominus.contract.request import Empty
 from dominus.errors import ServiceError
 from dominus.namespaces.base import as_list
-from dominus.namespaces.guardian.link_names import LinkNames
+from dominus.namespaces.guardian.account_names import AccountNames
 from dominus.transport.verifier import Verifier
 
 __all__ = ["Auth"]
 
 
-class Auth(LinkNames):
+class Auth(AccountNames):
     """Mints tokens with the PSK, verifies them with the server's public keys; keeps who may do what."""
 
     async def token(self, *, timeout: float | None = None) -> contract.MintedToken:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from dominus.contract import envelope
 from dominus.contract.auth import MINT, MintAnswer, MintRequest
+from dominus.contract.codes import USERS_FAULT
 from dominus.contract.envelope import Dialect
 from dominus.contract.kinds import Auth, Retry
 from dominus.contract.operation import Operation
@@ -161,7 +162,8 @@ class Pipeline:
             return await self._guarded(call, bearer)
         except Failure as failure:
             is_own = call.bearer is None and bearer is not None
-            if failure.error.status_code != 401 or not is_own or call.has_reminted or not call.is_replayable:
+            is_refused = failure.error.status_code == 401 and failure.error.code not in USERS_FAULT
+            if not is_refused or not is_own or call.has_reminted or not call.is_replayable:
                 raise
             call.has_reminted = True
         return await self._guarded(call, await self._token(call, bearer))

@@ -193,11 +193,22 @@ async def test_a_withdrawn_psk_is_401_after_five_seconds(make_rig: MakeRig, app:
         assert PSK not in refused.text
 
 
+async def test_who_guesses_keys_too_fast_is_told_to_wait(make_rig: MakeRig, app: FastAPI) -> None:
+    rig = make_rig(default=failure(429, "too many", code="login_locked", headers={"retry-after": "40"}))
+    install(app, rig.client)
+    async with web(app) as client:
+        answer = await client.get("/import", headers=bearer(PSK))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "40")
+
+
 @pytest.mark.parametrize("psk", ["wrong-" * 8, "x" * 600, token()])
 async def test_a_wrong_psk_is_401(make_rig: MakeRig, app: FastAPI, psk: str) -> None:
-    install(app, make_rig(default=serves).client)
+    rig = make_rig(default=serves)
+    install(app, rig.client)
     async with web(app) as client:
         assert (await client.get("/import", headers=bearer(psk))).status_code == 401
+    # The key of a caller is wrong, not the token of the service: no other one is minted for it.
+    assert len(rig.server.mints) <= 1
 
 
 async def test_a_psk_is_no_token(make_rig: MakeRig, app: FastAPI) -> None:

@@ -81,6 +81,10 @@ class Psks:
             _partition("environment", environment, own_environment, _DEFAULT_ENVIRONMENT),
         )
 
+    def forget(self, _: object = None) -> None:
+        """Look every PSK up anew: some have changed."""
+        self._known.clear()
+
     async def _row(self, digest: bytes) -> Record | None:
         known = self._known.get(digest)
         now = self._clock()

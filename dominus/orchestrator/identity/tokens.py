@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -18,6 +18,7 @@ from dominus.contract.tokens import ISSUER, LEEWAY_SECONDS, MAX_TOKEN_LENGTH, he
 from dominus.errors import AuthenticationError, ValidationError
 from dominus.orchestrator.identity.principal import Principal
 from dominus.orchestrator.identity.psks import digest_of
+from dominus.orchestrator.identity.sessions import Revocations
 from dominus.orchestrator.identity.signing_keys import SigningKeys
 
 if TYPE_CHECKING:
@@ -53,8 +54,10 @@ class Tokens:
         *,
         lifetime_seconds: int = 900,
         clock: Callable[[], float] = time.time,
+        revocations: Revocations | None = None,
     ) -> None:
         self.lifetime_seconds = lifetime_seconds
+        self._revocations = revocations
         self._clock = clock
         self._keys = SigningKeys(pool, vault, clock)
         self._verified: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
@@ -78,6 +81,12 @@ class Tokens:
         """Return a token that says who `principal` is, by default for `lifetime_seconds` of the settings."""
         return self._signed(principal, lifetime_seconds or self.lifetime_seconds, {})
 
+    def mint_login(
+        self, principal: Principal, lifetime_seconds: int, more: Mapping[str, str | list[str] | None]
+    ) -> str:
+        """Return a token of a login: that of a session, with claims that say more of its user."""
+        return self._signed(principal, lifetime_seconds, more)
+
     def session_seconds(self, principal: Principal, asked_seconds: int) -> int:
         """Return how long a session token may live that `principal` asks for: no longer than its own token.
 
@@ -99,7 +108,7 @@ class Tokens:
         session = replace(principal, use=_SESSION, scopes=frozenset({scope_of(target)}))
         return self._signed(session, lifetime_seconds, {"aud": AUDIENCE, "target": target})
 
-    def _signed(self, principal: Principal, lifetime_seconds: int, more: dict[str, str]) -> str:
+    def _signed(self, principal: Principal, lifetime_seconds: int, more: Mapping[str, Any]) -> str:
         key = self._keys.signing()
         issued_at = int(self._clock())
         claims = {
@@ -112,6 +121,8 @@ class Tokens:
             "scopes": sorted(principal.scopes),
             "project": principal.project,
             "environment": principal.environment,
+            **({"sid": principal.session_id} if principal.session_id is not None else {}),
+            **({"tenant_id": principal.tenant_id} if principal.tenant_id is not None else {}),
             **more,
         }
         token = jwt.encode(claims, key.private, algorithm="RS256", headers={"kid": key.kid})
@@ -126,9 +137,12 @@ class Tokens:
         """Return whom a token speaks for.
 
         Raises:
-            AuthenticationError: it is malformed, expired, not ours, or not for this use.
+            AuthenticationError: it is malformed, expired, not ours, or not for this use; or its session is over.
         """
-        return await self._judged(token, self._verified, _principal_of)
+        principal = await self._judged(token, self._verified, _principal_of)
+        if principal.session_id is not None:
+            await self._check_session(principal)
+        return principal
 
     async def verify_session(self, token: str) -> SessionGrant:
         """Return what a session token opens, and to whom.
@@ -136,7 +150,18 @@ class Tokens:
         Raises:
             AuthenticationError: it is malformed, expired, not ours, or no session token.
         """
-        return await self._judged(token, self._grants, _grant_of)
+        grant = await self._judged(token, self._grants, _grant_of)
+        if grant.principal.session_id is not None:
+            await self._check_session(grant.principal)
+        return grant
+
+    async def _check_session(self, principal: Principal) -> None:
+        if self._revocations is not None and await self._revocations.has(principal):
+            raise AuthenticationError(
+                "this login is over: it was ended, or its user may not log in any more",
+                code="session_revoked",
+                hint="log in again",
+            )
 
     async def _judged(
         self,
@@ -230,6 +255,8 @@ def _read_claims(claims: dict[str, Any], now: float) -> tuple[Principal, float]:
             claims["project"],
             claims["environment"],
             expires_at=expires_at,
+            session_id=_text_of(claims, "sid"),
+            tenant_id=_text_of(claims, "tenant_id"),
         )
     except (KeyError, TypeError, ValueError):
         raise _refused("a claim is missing") from None
@@ -241,6 +268,13 @@ def _read_claims(claims: dict[str, Any], now: float) -> tuple[Principal, float]:
     if begins_at > now + LEEWAY_SECONDS:
         raise _refused("it is not valid yet")
     return principal, expires_at
+
+
+def _text_of(claims: dict[str, Any], name: str) -> str | None:
+    value = claims.get(name)
+    if value is not None and not isinstance(value, str):
+        raise TypeError(name)
+    return value
 
 
 def _refused(why: str) -> AuthenticationError:

@@ -30,6 +30,7 @@ from dominus.orchestrator.handlers.refused_writes import RefusedWrites
 from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.home import HomeLock, hold, open_home, read_or_create_secret
 from dominus.orchestrator.identity.psks import Psks
+from dominus.orchestrator.identity.sessions import Revocations
 from dominus.orchestrator.identity.tokens import Tokens
 from dominus.orchestrator.identity.vault import MASTER_KEY_BYTES, Vault, parse_master_keys
 from dominus.orchestrator.net.tasks import end_task
@@ -172,7 +173,12 @@ class OpenResources:
         redis = await RedisEngine.open(_given(settings.redis_url), server_key=server_key)
         stack.push_async_callback(redis.aclose)
         await vault.rewrap(postgres.system)
-        tokens = Tokens(postgres.system, vault, lifetime_seconds=settings.token_lifetime)
+        revocations = Revocations(postgres.system, lifetime_seconds=settings.token_lifetime)
+        stack.push_async_callback(revocations.aclose)
+        await revocations.start(postgres.listen)
+        tokens = Tokens(
+            postgres.system, vault, lifetime_seconds=settings.token_lifetime, revocations=revocations
+        )
         psks = Psks(postgres.system, root_token=self._process.root_token)
         await tokens.start()
         of_sessions = redis.of_sessions()
@@ -190,6 +196,7 @@ class OpenResources:
             vault=vault,
             tokens=tokens,
             psks=psks,
+            revocations=revocations,
             refused_writes=refused_writes,
         )
         resources.objects = _objects(self._process)

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from dominus.contract import guardian as contract
-from dominus.contract.guardian.entities import SECURE_TABLES
+from dominus.contract.guardian.accounts import CLIENTS, NAV_ITEMS, USERS
+from dominus.contract.guardian.entities import ROLES, SECURE_TABLES
 from dominus.orchestrator.handlers.registry import Handlers
+from dominus.orchestrator.services.guardian.accounts import Clients, NavItems, Users, account_handlers
 from dominus.orchestrator.services.guardian.entities import entity_handlers
 from dominus.orchestrator.services.guardian.links import link_handlers
+from dominus.orchestrator.services.guardian.roles import Roles
 from dominus.orchestrator.services.guardian.secure_tables import SecureTables
 
 __all__ = ["handlers"]
 
 handlers = Handlers(contract.guardian)
+_users, _clients = Users(), Clients()
+_doing_more = {
+    ROLES.entity.name: Roles(),
+    SECURE_TABLES.entity.name: SecureTables(),
+    USERS.entity.name: _users,
+    CLIENTS.entity.name: _clients,
+    NAV_ITEMS.entity.name: NavItems(),
+}
 for calls in contract.ENTITIES:
-    entity_handlers(handlers, calls, SecureTables() if calls is SECURE_TABLES else None)
+    entity_handlers(handlers, calls, _doing_more.get(calls.entity.name))
+account_handlers(handlers, _users, _clients)
 for link in contract.LINKS:
     link_handlers(handlers, link)
