@@ -19,7 +19,7 @@ MAX_EXTRA_BYTES = 16 * 1024
 """Of the JSON of `extra`, of a profile or of preferences."""
 MAX_ROLES = 100
 """Of an invitation."""
-SubjectType = Literal["user", "client", "service"]
+SubjectType = Literal["user", "client"]
 Theme = Literal["light", "dark", "system"]
 AccessReason = Literal["allowed", "unknown_page", "missing_scope", "excluded"]
 
@@ -93,7 +93,7 @@ class LoggedOut(TypedDict):
 class Me(TypedDict):
     """Who calls, and what it may do in its active tenant. `subject` is the id, or the name of a service."""
 
-    subject_type: SubjectType
+    subject_type: Literal["user", "client", "service"]
     subject: str
     user: NotRequired[UserInfo]
     client: NotRequired[ClientInfo]

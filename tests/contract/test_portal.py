@@ -339,8 +339,9 @@ async def test_a_replica_that_hears_no_notification_looks_for_itself(
     with pytest.raises(AuthorizationError):
         await other.get("k")
     await client.portal.logout(user_token=session["access_token"])
+    assert revocations._keeper is not None
     # Its looks have ended, too: then the database is asked for each.
-    await revocations.aclose()
+    revocations._keeper.cancel()
     revocations._looked_at -= 10
     assert await code_of(other.get("k")) == "session_revoked"
 

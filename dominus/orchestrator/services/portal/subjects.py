@@ -11,10 +11,10 @@ from dominus.errors import AuthorizationError, ServiceError
 from dominus.orchestrator.handlers.context import Context
 from dominus.orchestrator.identity.principal import Principal
 from dominus.orchestrator.services.portal.registry import Session, fetched, over, place_of
-from dominus.orchestrator.services.portal.rights import Rights, rights_of
 
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.typing import Record
+    from dominus.orchestrator.identity.rights import Rights
 
 __all__ = ["Subject", "answer_of", "chosen_tenant", "subject_of", "tenant_info", "tenants_of", "user_info"]
 
@@ -75,7 +75,9 @@ async def subject_of(ctx: Context, session: Session) -> Subject:
         raise over()
     tenants = await tenants_of(ctx, session.subject_type, session.subject_id)
     tenant = next((each for each in tenants if each["id"] == session.tenant_id), None)
-    rights = await rights_of(ctx, session.subject_type, session.subject_id, tenant["id"] if tenant else None)
+    rights = await ctx.resources.rights.of(
+        *place_of(ctx), session.subject_type, session.subject_id, tenant["id"] if tenant else None
+    )
     info = user_info(rows[0]) if session.subject_type == "user" else client_info(rows[0])
     return Subject(session, info, tenants, tenant, rights)
 
