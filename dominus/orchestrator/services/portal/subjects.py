@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dominus.contract import portal as contract
 from dominus.errors import AuthorizationError, ServiceError
@@ -82,8 +82,8 @@ async def subject_of(ctx: Context, session: Session) -> Subject:
     return Subject(session, info, tenants, tenant, rights)
 
 
-def answer_of(ctx: Context, subject: Subject, refresh_token: str | None = None) -> contract.Login:
-    """Return a login with a new access token."""
+def answer_of(ctx: Context, subject: Subject, refresh_token: str | None = None) -> Any:
+    """Return a session with a new access token."""
     tokens, session, tenant = ctx.resources.tokens, subject.session, subject.tenant
     project, environment = place_of(ctx)
     principal = Principal(
@@ -112,7 +112,7 @@ def answer_of(ctx: Context, subject: Subject, refresh_token: str | None = None) 
     }
     if refresh_token is not None:
         answer["refresh_token"] = refresh_token
-    return cast("contract.Login", answer)
+    return answer
 
 
 def user_info(row: Record | None) -> contract.UserInfo:
