@@ -42,7 +42,7 @@ async def a_user(client: Dominus, password: str = PASSWORD, tenants: int = 0, **
     joined = [await client.auth.tenants.create(f"T{n}", f"t{n}-{name}") for n in range(tenants)]
     if joined:
         await client.auth.users.tenants.add(made["id"], [each["id"] for each in joined])
-    return Person(made["id"], name, made["email"], joined)
+    return Person(made["id"], made["username"], made["email"], joined)
 
 
 async def link_of(client: Dominus, email: str, template: str) -> str:

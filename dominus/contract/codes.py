@@ -92,6 +92,7 @@ ALIVE: Mapping[str, bool] = {
     "disk_full": False,
     "redis_full": False,
     "files_not_configured": False,
+    "portal_not_configured": False,
 }
 """The failures with a status of 500 and more that a living service answers: no breaker counts them. True: the client
 repeats the call by itself, since the next try has a good chance."""

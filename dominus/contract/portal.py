@@ -19,7 +19,7 @@ MAX_EXTRA_BYTES = 16 * 1024
 """Of the JSON of `extra`, of a profile or of preferences."""
 MAX_ROLES = 100
 """Of an invitation."""
-SubjectType = Literal["user", "client", "service"]
+SubjectType = Literal["user", "client"]
 Theme = Literal["light", "dark", "system"]
 AccessReason = Literal["allowed", "unknown_page", "missing_scope", "excluded"]
 
@@ -66,22 +66,39 @@ class TenantInfo(TypedDict):
     display_name: str | None
 
 
-class Login(TypedDict):
-    """A session, and the token that speaks for it for `expires_in` seconds. `tenant` is the active one.
+class _Session(TypedDict):
+    access_token: str
+    token_type: str
+    expires_in: int
+    session_id: str
+    subject_type: SubjectType
+    tenant: TenantInfo | None
+    tenants: list[TenantInfo]
+
+
+class Login(_Session):
+    """A user's session, and the token that speaks for it for `expires_in` seconds. `tenant` is the active one.
 
     `refresh_token` is good for one `refresh`, which gives the next one.
     """
 
-    access_token: str
-    token_type: str
-    expires_in: int
+    refresh_token: str
+    user: UserInfo
+
+
+class ClientLogin(_Session):
+    """The same of a client."""
+
+    refresh_token: str
+    client: ClientInfo
+
+
+class Refreshed(_Session):
+    """A session that goes on, of a user or a client. There is a `refresh_token` if one was sent."""
+
     refresh_token: NotRequired[str]
-    session_id: str
-    subject_type: SubjectType
     user: NotRequired[UserInfo]
     client: NotRequired[ClientInfo]
-    tenant: TenantInfo | None
-    tenants: list[TenantInfo]
 
 
 class LoggedOut(TypedDict):
@@ -93,7 +110,7 @@ class LoggedOut(TypedDict):
 class Me(TypedDict):
     """Who calls, and what it may do in its active tenant. `subject` is the id, or the name of a service."""
 
-    subject_type: SubjectType
+    subject_type: Literal["user", "client", "service"]
     subject: str
     user: NotRequired[UserInfo]
     client: NotRequired[ClientInfo]
@@ -413,7 +430,7 @@ LOGIN = portal.write(
 LOGIN_CLIENT = portal.write(
     "login_client",
     LoginClientRequest,
-    Login,
+    ClientLogin,
     "Log a client in by its PSK.",
     path="auth/login-client",
     retry=Retry.NEVER,
@@ -431,7 +448,7 @@ LOGOUT = portal.read(
 REFRESH = portal.read(
     "refresh",
     RefreshRequest,
-    Login,
+    Refreshed,
     "Get a new access token of a session.",
     path="auth/refresh",
     scope=None,
@@ -443,7 +460,7 @@ ME = portal.read(
 SWITCH_TENANT = portal.read(
     "switch_tenant",
     TenantRequest,
-    Login,
+    Refreshed,
     "Go on in another tenant of the caller.",
     path="auth/switch-tenant",
     scope=None,
@@ -472,7 +489,7 @@ CONFIRM_RESET = portal.write(
     Done,
     "Set a new password with the token of a mail, and end all sessions.",
     path="security/confirm-reset",
-    errors=("link_invalid",),
+    errors=("mail_link_invalid",),
 )
 LIST_SESSIONS = portal.read(
     "list_sessions",
@@ -576,7 +593,7 @@ VERIFY_EMAIL = portal.write(
     Verified,
     "Confirm an address with the token of a mail.",
     path="register/verify",
-    errors=("link_invalid",),
+    errors=("mail_link_invalid",),
 )
 RESEND_VERIFICATION = portal.write(
     "resend_verification",
@@ -593,7 +610,7 @@ ACCEPT_INVITATION = portal.write(
     "Accept an invitation, and log in.",
     path="register/accept-invitation",
     retry=Retry.NEVER,
-    errors=("link_invalid", "login_failed", "login_locked", "already_exists"),
+    errors=("mail_link_invalid", "login_failed", "login_locked", "already_exists"),
 )
 CREATE_INVITATION = portal.write(
     "create_invitation",

@@ -60,7 +60,7 @@ class Portal(Namespace):
 
     async def login_client(
         self, psk: str, tenant_id: str | None = None, *, timeout: float | None = None
-    ) -> contract.Login:
+    ) -> contract.ClientLogin:
         """Log a client in by its PSK; the answer is as that of `login`, with `client` for `user`.
 
         Args:
@@ -105,7 +105,7 @@ class Portal(Namespace):
 
     async def refresh(
         self, user_token: str | None = None, *, refresh_token: str | None = None, timeout: float | None = None
-    ) -> contract.Login:
+    ) -> contract.Refreshed:
         """Get a new access token of a session, with its user's rights of now.
 
         Args:
@@ -141,7 +141,7 @@ class Portal(Namespace):
 
     async def switch_tenant(
         self, tenant_id: str, user_token: str | None = None, *, timeout: float | None = None
-    ) -> contract.Login:
+    ) -> contract.Refreshed:
         """Go on in another tenant of the user: the answer has a token with the rights there.
 
         Args:
@@ -215,7 +215,7 @@ class Portal(Namespace):
             timeout: seconds for the whole call; the client's without it.
 
         Raises:
-            ValidationError: the link was used, is too old, or is none of ours (code `link_invalid`).
+            ValidationError: the link was used, is too old, or is none of ours (code `mail_link_invalid`).
 
         Example:
             ```py
@@ -481,7 +481,7 @@ class Portal(Namespace):
             timeout: seconds for the whole call; the client's without it.
 
         Raises:
-            ValidationError: the link was used, is too old, or is none of ours (code `link_invalid`).
+            ValidationError: the link was used, is too old, or is none of ours (code `mail_link_invalid`).
 
         Example:
             ```py
@@ -515,7 +515,7 @@ class Portal(Namespace):
             timeout: seconds for the whole call; the client's without it.
 
         Raises:
-            ValidationError: the link was used, is too old, or is none of ours (code `link_invalid`).
+            ValidationError: the link was used, is too old, or is none of ours (code `mail_link_invalid`).
             AuthenticationError: it is not the password of the user who has the address (code `login_failed`).
 
         Example:

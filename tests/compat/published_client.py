@@ -345,6 +345,9 @@ RECORDS = {
     "tenant": {"name": "Hill", "slug": "hill", "display_name": "The Hill", "description": "why"},
     "subtype": {"name": "Teachers", "slug": "teachers", "description": "why"},
     "page": {"path": "/articles", "name": "Articles", "show_in_nav": False},
+    "user": {"username": "ada", "email": "ada@example.com", "password": "correct horse"},
+    "client": {"label": "import", "description": "why"},
+    "nav_item": {"title": "Articles", "icon": "star", "sort_order": 3, "item_type": "header"},
 }
 CHANGES = {
     "scope": {"display_name": "Write"},
@@ -353,6 +356,9 @@ CHANGES = {
     "tenant": {"status": "inactive"},
     "subtype": {"name": "Staff"},
     "page": {"is_active": False},
+    "user": {"status": "inactive"},
+    "client": {"label": "export"},
+    "nav_item": {"title": "Papers"},
 }
 LINKS = {
     "role": {"scopes": "scope", "tenants": "tenant", "categories": "tenant_category", "subtypes": "subtype"},
@@ -364,6 +370,15 @@ LINKS = {
         "categories": "tenant_category",
         "excluded_scopes": "scope",
         "excluded_roles": "role",
+    },
+    "user": {"roles": "role", "scopes": "scope", "tenants": "tenant", "subtypes": "subtype"},
+    "client": {"tenants": "tenant", "roles": "role", "scopes": "scope", "subtypes": "subtype"},
+    "nav": {
+        "tenants": "tenant",
+        "scopes": "scope",
+        "roles": "role",
+        "subtypes": "subtype",
+        "categories": "tenant_category",
     },
 }
 
@@ -379,6 +394,8 @@ async def records(said):
         said[f"get_{name}"] = await outcome(getattr(a, f"get_{name}")(ids[name]))
         said[f"list_{plural[name]}"] = await outcome(getattr(a, f"list_{plural[name]}")(limit=10, offset=0))
         said[f"update_{name}"] = await outcome(getattr(a, f"update_{name}")(ids[name], **CHANGES[name]))
+    ids["nav"] = ids["nav_item"]
+    await accounts(said, ids)
     said["get_none"] = await outcome(a.get_role("00000000-0000-0000-0000-000000000000"))
     said["list_filtered"] = await outcome(a.list_pages(is_active=True))
     for owner, links in LINKS.items():
@@ -391,8 +408,44 @@ async def records(said):
             if owner == "page":
                 said[f"set_{of}"] = await outcome(getattr(a, f"set_{of}")(*given))
     said["delete_in_use"] = await outcome(a.delete_scope(ids["scope"]))
-    for name in ("page", "role", "subtype", "scope", "tenant", "tenant_category"):
+    for name in (
+        "user",
+        "client",
+        "nav_item",
+        "page",
+        "role",
+        "subtype",
+        "scope",
+        "tenant",
+        "tenant_category",
+    ):
         said[f"delete_{name}"] = await outcome(getattr(a, f"delete_{name}")(ids[name]))
+
+
+async def accounts(said, ids):
+    """Passwords, keys, and the lists that take more than others."""
+    a = dominus.auth
+    said["verify_password"] = await outcome(a.verify_password(ids["user"], "correct horse"))
+    said["update_password"] = await outcome(a.update_password(ids["user"], "battery staple"))
+    said["verify_old_password"] = await outcome(a.verify_password(ids["user"], "correct horse"))
+    said["verify_password_again"] = await outcome(a.verify_password(ids["user"], "battery staple"))
+    said["long_password"] = await outcome(a.update_password(ids["user"], "x" * 73))
+    first = said["create_client"]["result"]["psk"]
+    said["verify_psk"] = await outcome(a.verify_psk(ids["client"], first))
+    said["regenerate_psk"] = await outcome(a.regenerate_psk(ids["client"]))
+    said["verify_new_psk"] = await outcome(
+        a.verify_psk(ids["client"], said["regenerate_psk"]["result"]["psk"])
+    )
+    said["verify_wrong_psk"] = await outcome(a.verify_psk(ids["client"], "wrong"))
+    said["list_inactive_users"] = await outcome(
+        a.list_users(status="inactive", limit=5, order_by="username", order_desc=False)
+    )
+    said["list_top_nav_items"] = await outcome(
+        a.list_nav_items(is_active=True, order_by="title", order_desc=True)
+    )
+    child = await outcome(a.create_nav_item("Below", parent_id=ids["nav_item"], page_id=ids["page"]))
+    said["list_nav_below"] = await outcome(a.list_nav_items(parent_id=ids["nav_item"]))
+    said["delete_nav_below"] = await outcome(a.delete_nav_item(child["result"]["id"]))
 
 
 async def courier(said):

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from ddl_samples import ddl_samples
 from entity_samples import account_samples, entity_samples, link_samples
+from portal_samples import portal_samples
 
 from dominus import Dominus
 from dominus._version import __version__
@@ -270,7 +271,7 @@ SAMPLES: Mapping[str, Sample] = {
     "courier.message": Sample(MAIL, before=with_mail, shape=timeless),
     "courier.retry": Sample(0, of("retried")),
     "courier.list_templates": Sample(
-        ["email-verification", "invitation", "password-reset", "welcome"],
+        ["email-verification", "invitation", "password-reset", "registration-notice", "welcome"],
         of("templates"),
         shape=lambda found, _: [item["alias"] for item in found if item["version"] == 0],
     ),
@@ -284,6 +285,7 @@ SAMPLES: Mapping[str, Sample] = {
     "auth.jwks": Sample(read=of("public_key")),
     "auth.get_jwks": Sample(),
     **{name: Sample(**told) for name, told in (*entity_samples(), *link_samples(), *account_samples())},
+    **{name: Sample(**told) for name, told in portal_samples().items()},
     "secrets.get": Sample({"pass": "wörd"}, lambda data: data["secret"]["value"], with_secret),
     "secrets.get_many": Sample(
         {"STRIPE_KEY_TAG": {"pass": "wörd"}},

@@ -339,8 +339,9 @@ async def test_a_replica_that_hears_no_notification_looks_for_itself(
     with pytest.raises(AuthorizationError):
         await other.get("k")
     await client.portal.logout(user_token=session["access_token"])
+    assert revocations._keeper is not None
     # Its looks have ended, too: then the database is asked for each.
-    await revocations.aclose()
+    revocations._keeper.cancel()
     revocations._looked_at -= 10
     assert await code_of(other.get("k")) == "session_revoked"
 
@@ -428,11 +429,11 @@ async def test_a_reset_is_mailed_and_its_link_is_good_once(client: Dominus, serv
     assert await client.portal.request_password_reset(ada.email.upper())
     token = await link_of(client, ada.email, "password-reset")
     # The newest mail counts.
-    assert await code_of(client.portal.confirm_password_reset(older, NEW)) == "link_invalid"
+    assert await code_of(client.portal.confirm_password_reset(older, NEW)) == "mail_link_invalid"
     tries = [client.portal.confirm_password_reset(token, NEW) for _ in range(4)]
     results = await asyncio.gather(*tries, return_exceptions=True)
     assert results.count(True) == 1
-    assert {each.code for each in results if isinstance(each, DominusError)} == {"link_invalid"}
+    assert {each.code for each in results if isinstance(each, DominusError)} == {"mail_link_invalid"}
     # All sessions ended, and the lock of before is gone.
     assert await code_of(client.portal.refresh(refresh_token=session["refresh_token"])) == "session_revoked"
     await login(client, ada, NEW)
@@ -442,9 +443,9 @@ async def test_links_expire_and_are_of_one_kind(client: Dominus, server: Server)
     ada = await a_user(client)
     await client.portal.request_password_reset(ada.email)
     token = await link_of(client, ada.email, "password-reset")
-    assert await code_of(client.portal.verify_email(token)) == "link_invalid"
+    assert await code_of(client.portal.verify_email(token)) == "mail_link_invalid"
     await sql(server, "UPDATE dominus.one_time_tokens SET expires_at = now() WHERE user_id = $1", ada.id)
-    assert await code_of(client.portal.confirm_password_reset(token, NEW)) == "link_invalid"
+    assert await code_of(client.portal.confirm_password_reset(token, NEW)) == "mail_link_invalid"
 
 
 async def test_a_reset_of_a_name_that_nobody_has_looks_the_same(client: Dominus, server: Server) -> None:
@@ -501,7 +502,7 @@ async def test_who_registers_is_active_by_the_link_of_the_mail(client: Dominus) 
     assert await client.portal.resend_verification(email)
     token = await link_of(client, email, "email-verification")
     assert await client.portal.verify_email(token)
-    assert await code_of(client.portal.verify_email(token)) == "link_invalid"
+    assert await code_of(client.portal.verify_email(token)) == "mail_link_invalid"
     session = await client.portal.login(name, PASSWORD)
     assert (session["tenant"]["id"], session["user"]["email_verified"]) == (tenant["id"], True)
     await client.portal.resend_verification(email)
@@ -546,7 +547,7 @@ async def test_who_registers_again_voids_what_was_before(client: Dominus) -> Non
     await client.portal.register(name, email, "of somebody else", tenant["id"])
     first = await link_of(client, email, "email-verification")
     await client.portal.register(name, email, PASSWORD, tenant["id"])
-    assert await code_of(client.portal.verify_email(first)) == "link_invalid"
+    assert await code_of(client.portal.verify_email(first)) == "mail_link_invalid"
     await client.portal.verify_email(await link_of(client, email, "email-verification"))
     await client.portal.login(name, PASSWORD)
 
@@ -573,7 +574,7 @@ async def test_who_is_invited_comes_in_with_the_roles_and_a_password(client: Dom
     assert (session["user"]["email"], session["user"]["email_verified"]) == (email, True)
     assert session["tenant"]["id"] == ada.tenants[0]["id"]
     assert (await client.portal.me(user_token=session["access_token"]))["roles"] == [role["name"]]
-    assert await code_of(client.portal.accept_invitation(token, PASSWORD)) == "link_invalid"
+    assert await code_of(client.portal.accept_invitation(token, PASSWORD)) == "mail_link_invalid"
     await client.portal.login(email, PASSWORD)
 
 

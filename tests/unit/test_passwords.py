@@ -99,8 +99,8 @@ async def test_a_password_that_bcrypt_would_cut_is_refused_on_both_sides(wrong: 
         (USERS.create.request, {"username": "ada", "email": "ada@example.com"}),
         (UpdatePassword, {"user_id": ID}),
     ):
+        given: Any = wrong
         with pytest.raises(ValidationError, match="password"):
-            given: Any = wrong
             model(**fields, password=given)
 
 

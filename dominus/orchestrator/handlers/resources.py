@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dominus.orchestrator.gateway.logins.credentials import Credentials
     from dominus.orchestrator.gateway.running import RunningGateway
     from dominus.orchestrator.identity.psks import Psks
+    from dominus.orchestrator.identity.rights import RightsOf
     from dominus.orchestrator.identity.sessions import Revocations
     from dominus.orchestrator.identity.tokens import Tokens
     from dominus.orchestrator.identity.vault import Vault
@@ -45,6 +46,8 @@ class Resources:
     vault: Vault
     tokens: Tokens
     psks: Psks
+    rights: RightsOf
+    """What users and clients may do."""
     credentials: Credentials
     """The database logins of sessions and of other programs."""
     public_dsn: PublicDsn

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from dominus.errors import DominusError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.identity.principal import Principal
 
@@ -42,31 +44,28 @@ _log = logging.getLogger("dominus.orchestrator")
 
 
 class Revocations:
-    """The sessions that were revoked lately. `start` it before use."""
+    """The sessions that were revoked lately. It begins to listen and look with the first token of a login."""
 
     def __init__(
-        self, pool: Pool, *, lifetime_seconds: int, now: Callable[[], float] = time.monotonic
+        self, pool: Pool, listen: Listen, *, lifetime_seconds: int, now: Callable[[], float] = time.monotonic
     ) -> None:
         """Prepare.
 
         Args:
             pool: of the system.
+            listen: calls back for each notification of a channel.
             lifetime_seconds: for which an access token of a session is good.
             now: a clock that never goes back.
         """
         self._pool = pool
+        self._listen = listen
         self._now = now
         # A token of the gateway lives as long as the one that it was made with.
         self._kept_seconds = lifetime_seconds + _MARGIN_SECONDS
         self._revoked: dict[str, float] = {}
-        self._looked_at = -float("inf")
+        self._looked_at = -math.inf
+        self._is_listening = False
         self._keeper: asyncio.Task[None] | None = None
-
-    async def start(self, listen: Listen) -> None:
-        """Read what is revoked, and go on learning it."""
-        await listen(CHANNEL, self.note)
-        await self._look()
-        self._keeper = asyncio.create_task(self._keep(), name="dominus-revocations")
 
     async def aclose(self) -> None:
         """Learn no more."""
@@ -78,7 +77,7 @@ class Revocations:
     def note(self, session_id: str | None) -> None:
         """Refuse a session from now on; None: some may have been missed."""
         if session_id is None:
-            self._looked_at = -float("inf")
+            self._looked_at = -math.inf
         else:
             self._revoked[session_id] = self._now() + self._kept_seconds
 
@@ -88,6 +87,8 @@ class Revocations:
         Raises:
             ServiceError: that cannot be known right now.
         """
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep(), name="dominus-revocations")
         if principal.session_id in self._revoked:
             return True
         if self._now() - self._looked_at <= MAX_AGE_SECONDS:
@@ -103,20 +104,21 @@ class Revocations:
     async def _keep(self) -> None:
         is_failing = False
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
             try:
-                await asyncio.wait_for(self._look(), LOOK_SECONDS)
-            except FAILURES as error:
-                if not is_failing:
-                    _log.warning("cannot look for sessions that are over: %s", type(error).__name__)
-                is_failing = True
-            else:
+                await asyncio.wait_for(self._learn(), MAX_AGE_SECONDS)
                 is_failing = False
+            except (DominusError, *FAILURES) as error:
+                if not is_failing:
+                    _log.warning("cannot look for logins that are over: %s", type(error).__name__)
+                is_failing = True
+            await asyncio.sleep(LOOK_SECONDS)
 
-    async def _look(self) -> None:
+    async def _learn(self) -> None:
+        if not self._is_listening:
+            await self._listen(CHANNEL, self.note)
+            self._is_listening = True
         began = self._now()
-        rows = await self._pool.fetch(_LOOK, self._kept_seconds)
-        for row in rows:
+        for row in await self._pool.fetch(_LOOK, self._kept_seconds):
             self._revoked.setdefault(str(row["id"]), began + self._kept_seconds)
         self._revoked = {name: until for name, until in self._revoked.items() if until > began}
         self._looked_at = began

@@ -29,7 +29,8 @@ from dominus.orchestrator.gateway.running import RunningGateway
 from dominus.orchestrator.handlers.refused_writes import RefusedWrites
 from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.home import HomeLock, hold, open_home, read_or_create_secret
-from dominus.orchestrator.identity.psks import Psks
+from dominus.orchestrator.identity.psks import ClientKeys, Psks
+from dominus.orchestrator.identity.rights import RightsOf
 from dominus.orchestrator.identity.sessions import Revocations
 from dominus.orchestrator.identity.tokens import Tokens
 from dominus.orchestrator.identity.vault import MASTER_KEY_BYTES, Vault, parse_master_keys
@@ -173,13 +174,14 @@ class OpenResources:
         redis = await RedisEngine.open(_given(settings.redis_url), server_key=server_key)
         stack.push_async_callback(redis.aclose)
         await vault.rewrap(postgres.system)
-        revocations = Revocations(postgres.system, lifetime_seconds=settings.token_lifetime)
+        revocations = Revocations(postgres.system, postgres.listen, lifetime_seconds=settings.token_lifetime)
         stack.push_async_callback(revocations.aclose)
-        await revocations.start(postgres.listen)
         tokens = Tokens(
             postgres.system, vault, lifetime_seconds=settings.token_lifetime, revocations=revocations
         )
-        psks = Psks(postgres.system, root_token=self._process.root_token)
+        rights = RightsOf(postgres)
+        clients = ClientKeys(vault, rights)
+        psks = Psks(postgres.system, root_token=self._process.root_token, clients=clients)
         await tokens.start()
         of_sessions = redis.of_sessions()
         if of_sessions is not redis:
@@ -197,6 +199,7 @@ class OpenResources:
             tokens=tokens,
             psks=psks,
             revocations=revocations,
+            rights=rights,
             refused_writes=refused_writes,
         )
         resources.objects = _objects(self._process)

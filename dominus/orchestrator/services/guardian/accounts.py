@@ -13,6 +13,7 @@ from dominus.orchestrator.handlers.idempotency import written
 from dominus.orchestrator.identity.passwords import StoredPassword, new_psk_nonce, psk_digest, psk_of
 from dominus.orchestrator.services.guardian.entities import (
     EntityHandlers,
+    changed,
     fetched,
     missing,
     place_of,
@@ -64,7 +65,9 @@ SELECT EXISTS (
 )
 """
 # Two who move items below each other at the same time take turns.
-_TURN = "LOCK TABLE dominus.nav_items IN SHARE ROW EXCLUSIVE MODE"
+_TURN = (
+    "SELECT pg_advisory_xact_lock(hashtextextended('dominus.nav_items/' || $1::text || '/' || $2::text, 0))"
+)
 _IS_ABOVE = """
 WITH RECURSIVE above AS (
   SELECT id, parent_id
@@ -158,10 +161,7 @@ class Clients(EntityHandlers):
             psk = await _add_psk(ctx, connection, client_id)
             return {**client, "psk": psk, "previous_valid_until": last.isoformat() if last else None}
 
-        answer = _with_psk(ctx, await written(ctx, change))
-        # The others are notified; a key that ended shall not open this replica a moment longer.
-        ctx.resources.psks.forget()
-        return answer
+        return _with_psk(ctx, await changed(ctx, change))
 
     async def verify_psk(self, ctx: Context, request: contract.VerifyPsk) -> contract.Verified:
         """Look for a key among those of a client that have not ended."""
@@ -194,7 +194,7 @@ class NavItems(EntityHandlers):
         """Refuse to put an item below itself."""
         if not request.parent_id:
             return
-        await connection.execute(_TURN)
+        await connection.execute(_TURN, *place_of(ctx))
         if await connection.fetchval(_IS_ABOVE, *place_of(ctx), request.nav_id, request.parent_id):
             raise ConflictError(
                 "the item would be below itself",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -20,7 +21,7 @@ from dominus.orchestrator.services.guardian.statements import EntityStatements
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.typing import Connection, Record
 
-__all__ = ["EntityHandlers", "entity_handlers", "fetched", "missing", "place_of", "record_of"]
+__all__ = ["EntityHandlers", "changed", "entity_handlers", "fetched", "missing", "place_of", "record_of"]
 
 
 def entity_handlers(handlers: Handlers, calls: FixedCalls[Any], its: EntityHandlers | None = None) -> None:
@@ -99,7 +100,7 @@ class EntityHandlers:
             sql, values = self.sql.update(request)
             return record_of(await self._one(ctx, connection, request, sql, values))
 
-        return await written(ctx, change)
+        return await changed(ctx, change)
 
     async def delete(self, ctx: Context, request: Any) -> RawJson:
         """Delete a record."""
@@ -117,7 +118,7 @@ class EntityHandlers:
             await self.deleted(ctx, connection, record_of(row) if row is not None else {})
             return {"id": record_id, "deleted": True}
 
-        return await written(ctx, change)
+        return await changed(ctx, change)
 
     async def _one(
         self, ctx: Context, connection: Connection, request: Request, sql: str, values: list[Any]
@@ -158,6 +159,14 @@ class EntityHandlers:
                 details={"used_by": users},
                 hint="take it away from them first, or delete with force=True",
             )
+
+
+async def changed(ctx: Context, change: Callable[[Connection], Awaitable[object]]) -> RawJson:
+    """Change records that rights may follow from, once."""
+    answer = await written(ctx, change)
+    # The others are notified; the caller's next request here shall not have to race with that.
+    ctx.resources.rights.forget()
+    return answer
 
 
 async def fetched(ctx: Context, sql: str, *values: Any) -> list[Record]:

@@ -201,7 +201,7 @@ def no_link() -> ValidationError:
     """Return the error for a link that is good for nothing."""
     return ValidationError(
         "this link was used before, is too old, or is none of ours",
-        code="link_invalid",
+        code="mail_link_invalid",
         hint="ask for another mail",
     )
 

@@ -86,7 +86,7 @@ async def _user_named(ctx: Context, name: str) -> Record | None:
 
 
 @handlers(contract.LOGIN_CLIENT)
-async def login_client(ctx: Context, request: contract.LoginClientRequest) -> contract.Login:
+async def login_client(ctx: Context, request: contract.LoginClientRequest) -> contract.ClientLogin:
     """A PSK is found by its digest: no comparison takes longer for a better guess."""
     rows = await fetched(ctx, _FIND_CLIENT, psk_digest(ctx.resources.vault, request.psk))
     if not rows or rows[0]["status"] != "active":
@@ -96,7 +96,7 @@ async def login_client(ctx: Context, request: contract.LoginClientRequest) -> co
 
 async def _begin(
     ctx: Context, subject_type: contract.SubjectType, subject_id: str, tenant: str | None, name: bytes | None
-) -> contract.Login:
+) -> Any:
     """Open a session, and forget the failures of the name."""
     tenants = await tenants_of(ctx, subject_type, subject_id)
     try:
@@ -139,7 +139,7 @@ async def open_session(
 
 
 @handlers(contract.SWITCH_TENANT)
-async def switch_tenant(ctx: Context, request: contract.TenantRequest) -> contract.Login:
+async def switch_tenant(ctx: Context, request: contract.TenantRequest) -> contract.Refreshed:
     """The session goes on in another tenant; tokens of before keep theirs until they end."""
     session = await session_of(ctx)
     chosen = chosen_tenant(await tenants_of(ctx, session.subject_type, session.subject_id), request.tenant_id)

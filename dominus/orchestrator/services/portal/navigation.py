@@ -59,12 +59,6 @@ SELECT r.id, r.title, r.item_type, r.parent_id, r.page_id, r.icon, r.description
 FROM dominus.nav_items r
 WHERE r.project = $1 AND r.environment = $2
 """
-_CATEGORY = "SELECT category_id FROM dominus.tenants WHERE project = $1 AND environment = $2 AND id = $3"
-_SUBTYPES = """
-SELECT subtype_id
-FROM dominus.{kind}_subtypes
-WHERE project = $1 AND environment = $2 AND {kind}_id = $3
-"""
 
 
 @handlers(contract.GET_NAVIGATION)
@@ -86,17 +80,9 @@ async def check_page_access(ctx: Context, request: contract.PageRequest) -> cont
 
 async def _viewer(ctx: Context) -> Viewer:
     subject = await subject_of(ctx, await session_of(ctx))
-    session, tenant = subject.session, subject.tenant
-    tenant_id = tenant["id"] if tenant else None
-    rows = await fetched(ctx, _CATEGORY, tenant_id) if tenant_id else []
-    category_id = str(rows[0]["category_id"]) if rows and rows[0]["category_id"] else None
-    subtypes = await fetched(ctx, _SUBTYPES.format(kind=session.subject_type), session.subject_id)
+    rights, tenant = subject.rights, subject.tenant
     return Viewer(
-        tenant_id,
-        category_id,
-        subject.rights.scopes,
-        frozenset(subject.rights.roles),
-        frozenset(str(row["subtype_id"]) for row in subtypes),
+        tenant["id"] if tenant else None, rights.category_id, rights.scopes, rights.roles, rights.subtype_ids
     )
 
 

@@ -230,6 +230,8 @@ async def accept_invitation(ctx: Context, request: contract.AcceptInvitationRequ
             session, token = await _accepted(ctx, connection, request.token, known, password)
     except FAILURES as error:
         raise from_postgres(error) from error
+    # The others are notified; the token of this answer shall not have to race with that.
+    ctx.resources.rights.forget()
     return answer_of(ctx, await subject_of(ctx, session), token)
 
 

@@ -88,7 +88,7 @@ LIMIT 1000
 
 
 @handlers(contract.REFRESH)
-async def refresh(ctx: Context, request: contract.RefreshRequest) -> contract.Login:
+async def refresh(ctx: Context, request: contract.RefreshRequest) -> contract.Refreshed:
     """By a refresh token, which is used up; or by an access token, as the published client does."""
     if request.refresh_token is None:
         session = await session_of(ctx)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dominus.contract import portal as contract
 from dominus.errors import AuthorizationError, ServiceError
 from dominus.orchestrator.handlers.context import Context
 from dominus.orchestrator.identity.principal import Principal
 from dominus.orchestrator.services.portal.registry import Session, fetched, over, place_of
-from dominus.orchestrator.services.portal.rights import Rights, rights_of
 
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.typing import Record
+    from dominus.orchestrator.identity.rights import Rights
 
 __all__ = ["Subject", "answer_of", "chosen_tenant", "subject_of", "tenant_info", "tenants_of", "user_info"]
 
@@ -75,13 +75,15 @@ async def subject_of(ctx: Context, session: Session) -> Subject:
         raise over()
     tenants = await tenants_of(ctx, session.subject_type, session.subject_id)
     tenant = next((each for each in tenants if each["id"] == session.tenant_id), None)
-    rights = await rights_of(ctx, session.subject_type, session.subject_id, tenant["id"] if tenant else None)
+    rights = await ctx.resources.rights.of(
+        *place_of(ctx), session.subject_type, session.subject_id, tenant["id"] if tenant else None
+    )
     info = user_info(rows[0]) if session.subject_type == "user" else client_info(rows[0])
     return Subject(session, info, tenants, tenant, rights)
 
 
-def answer_of(ctx: Context, subject: Subject, refresh_token: str | None = None) -> contract.Login:
-    """Return a login with a new access token."""
+def answer_of(ctx: Context, subject: Subject, refresh_token: str | None = None) -> Any:
+    """Return a session with a new access token."""
     tokens, session, tenant = ctx.resources.tokens, subject.session, subject.tenant
     project, environment = place_of(ctx)
     principal = Principal(
@@ -110,7 +112,7 @@ def answer_of(ctx: Context, subject: Subject, refresh_token: str | None = None) 
     }
     if refresh_token is not None:
         answer["refresh_token"] = refresh_token
-    return cast("contract.Login", answer)
+    return answer
 
 
 def user_info(row: Record | None) -> contract.UserInfo:
