@@ -40,7 +40,7 @@ def serves(request: Recorded) -> Reply:
         if request.body == {"psk": PSK}:
             given = token(sub="client-1", scopes=["import"], tenant_id="t-1", sid="s-1")
             login = {"access_token": given, "token_type": "Bearer", "expires_in": 900, "session_id": "s-1"}
-            return ok({**login, "subject_type": "client", "tenant": None, "tenants": []})
+            return ok(login)
         return failure(401, "the key is not known", code="login_failed")
     if request.path == "/api/whisperer/incr":
         return ok({"value": 1})

@@ -116,7 +116,7 @@ async def _passed(
 
 
 def _unchecked(connection: HTTPConnection, error: DominusError) -> RefusedError:
-    """Return the refusal for a check that could not be made, which is no fault of the caller's but of one who guesses."""
+    """Return the refusal for a check that could not be made: no fault of the caller's, unless it guesses keys."""
     if error.code == "login_locked":
         return RefusedError(error)
     status = 500 if is_own_fault(error) or not error.retryable else 503

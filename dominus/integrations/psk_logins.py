@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import partial
+from typing import Any
+
+from typing_extensions import TypedDict
 
 from dominus.caller import Caller
-from dominus.errors import AuthenticationError
-from dominus.namespaces.portal import Portal
+from dominus.contract.operation import Operation
+from dominus.contract.portal import LOGIN_CLIENT, LoginClientRequest
+from dominus.errors import AuthenticationError, ServiceError
 from dominus.transport.flights import Flights
 from dominus.transport.shared import Shared
 
@@ -17,6 +22,14 @@ KNOWN_SECONDS = 5.0
 """A key that was withdrawn opens nothing here any more after this time."""
 MAX_KNOWN = 1_000
 MAX_PSK_LENGTH = 512
+
+
+class _Token(TypedDict):
+    access_token: str
+
+
+# What is used of the answer: other servers of the published interface give less than ours.
+_LOGIN: Operation[LoginClientRequest, Any] = replace(LOGIN_CLIENT, result=_Token)
 
 
 class PskLogins:
@@ -46,7 +59,9 @@ class PskLogins:
         return await self._flights.join(digest, partial(self._log_in, psk, digest), None)
 
     async def _log_in(self, psk: str, digest: bytes) -> str:
-        token = (await Portal(self._caller).login_client(psk))["access_token"]
+        token = (await self._caller.send(_LOGIN, LoginClientRequest(psk=psk)))["access_token"]
+        if not isinstance(token, str):
+            raise ServiceError("the login gave no token", code="not_dominus", endpoint=LOGIN_CLIENT.name)
         if len(self._known) >= MAX_KNOWN:
             self._known = {}
         self._known[digest] = (token, self._now() + KNOWN_SECONDS)
