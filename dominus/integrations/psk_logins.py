@@ -59,7 +59,7 @@ class PskLogins:
         return await self._flights.join(digest, partial(self._log_in, psk, digest), None)
 
     async def _log_in(self, psk: str, digest: bytes) -> str:
-        token = (await self._caller.send(_LOGIN, LoginClientRequest(psk=psk)))["access_token"]
+        token = (await self._caller.send(_LOGIN, _LOGIN.request(psk=psk, tenant_id=None)))["access_token"]
         if not isinstance(token, str):
             raise ServiceError("the login gave no token", code="not_dominus", endpoint=LOGIN_CLIENT.name)
         if len(self._known) >= MAX_KNOWN:
