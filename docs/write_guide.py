@@ -22,6 +22,7 @@ from dominus.contract import courier as courier_calls
 from dominus.contract import sessions as session_calls
 from dominus.contract.files import shapes as file_shapes
 from dominus.contract.guardian import ENTITIES, LINKS
+from dominus.contract.guardian import accounts as guardian_accounts
 from dominus.contract.guardian import entities as guardian_entities
 from dominus.contract.guardian import records as guardian_records
 from dominus.names import METHOD_OF, callable_names
@@ -30,7 +31,7 @@ from dominus.namespaces.courier import Courier
 from dominus.namespaces.db import Db, QueryRows
 from dominus.namespaces.ddl import Ddl
 from dominus.namespaces.files import Files
-from dominus.namespaces.guardian import link_names, names
+from dominus.namespaces.guardian import account_names, link_names, names
 from dominus.namespaces.guardian.rights import Roles
 from dominus.namespaces.health import Health
 from dominus.namespaces.lease import Lease
@@ -71,6 +72,7 @@ CONTRACT = (
     auth,
     guardian_records,
     guardian_entities,
+    guardian_accounts,
     secrets,
     db,
     ddl,
@@ -81,7 +83,7 @@ CONTRACT = (
     logs,
     courier_calls,
 )
-FLAT = {names.__name__, link_names.__name__}
+FLAT = {names.__name__, link_names.__name__, account_names.__name__}
 """Modules of methods that are other names for methods that are told."""
 USUAL = {"timeout", "schema", "reason", "actor"}
 """Parameters that mean the same everywhere: told once, at the beginning."""
