@@ -24,6 +24,7 @@ import outage
 import overhead
 import queries
 import redis_get
+import rights
 import secure
 import sessions
 import startup
@@ -35,6 +36,7 @@ PARTS = {
     "client": client.run,
     "queries": queries.run,
     "secure": secure.run,
+    "rights": rights.run,
     "bulk": bulk.run,
     "files": files.run,
     "overhead": overhead.run,

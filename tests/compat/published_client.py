@@ -465,6 +465,72 @@ async def courier(said):
     said["outbox"] = await outcome(dominus._request("/api/courier/outbox", method="GET"))
 
 
+async def mailed(email):
+    """The token of the newest mail to an address."""
+    found = await dominus._request(f"/api/courier/outbox?to={email}&limit=1", method="GET")
+    return found["items"][0]["model"]["action_url"].partition("token=")[2]
+
+
+async def portal(said):
+    p, a = dominus.portal, dominus.auth
+    user = await a.create_user("portal-ada", "portal-ada@example.com", "correct horse")
+    tenants = [await a.create_tenant(f"Portal {n}", f"portal-{n}") for n in (1, 2)]
+    await a.add_user_tenants(user["id"], [tenant["id"] for tenant in tenants])
+    # It knows no registration_open.
+    await dominus._request(
+        f"/api/guardian/tenants/{tenants[0]['id']}", method="PUT", body={"registration_open": True}
+    )
+    page = await a.create_page("/portal-page", "Portal page")
+    await a.create_nav_item("Portal item", page_id=page["id"])
+    client = await a.create_client("Portal import")
+
+    said["login"] = await outcome(p.login("portal-ada", "correct horse"))
+    said["login_in"] = await outcome(p.login("portal-ada@example.com", "correct horse", tenant_id="portal-2"))
+    said["login_wrong"] = await outcome(p.login("portal-ada", "wrong"))
+    said["login_client"] = await outcome(p.login_client(client["psk"]))
+    said["login_client_wrong"] = await outcome(p.login_client("x" * 43))
+    token = said["login"]["result"]["access_token"]
+    other = said["login_in"]["result"]
+    said["me"] = await outcome(p.me(user_token=token))
+    said["me_service"] = await outcome(p.me())
+    said["refresh"] = await outcome(p.refresh(user_token=token))
+    said["switch_tenant"] = await outcome(p.switch_tenant(tenants[1]["id"], user_token=token))
+    said["switch_wrong"] = await outcome(p.switch_tenant("none", user_token=token))
+    said["list_sessions"] = await outcome(p.list_sessions(user_token=token))
+    said["revoke_session"] = await outcome(p.revoke_session(other["session_id"], user_token=token))
+    said["revoked"] = await outcome(p.me(user_token=other["access_token"]))
+    said["revoke_all_sessions"] = await outcome(p.revoke_all_sessions(user_token=token))
+    said["get_profile"] = await outcome(p.get_profile(user_token=token))
+    said["update_profile"] = await outcome(
+        p.update_profile(display_name="Ada", bio="Counts.", extra={"n": [1]}, user_token=token)
+    )
+    said["get_preferences"] = await outcome(p.get_preferences(user_token=token))
+    said["update_preferences"] = await outcome(
+        p.update_preferences(theme="dark", sidebar_collapsed=False, user_token=token)
+    )
+    said["get_navigation"] = await outcome(p.get_navigation(user_token=token))
+    said["check_page_access"] = await outcome(p.check_page_access("/portal-page", user_token=token))
+    said["check_none"] = await outcome(p.check_page_access("/portal-none", user_token=token))
+    said["change_password"] = await outcome(p.change_password("correct horse", "second", user_token=token))
+    said["logout"] = await outcome(p.logout(user_token=token))
+    said["after_logout"] = await outcome(p.refresh(user_token=token))
+    said["request_password_reset"] = await outcome(p.request_password_reset("portal-ada@example.com"))
+    said["request_unknown"] = await outcome(p.request_password_reset("portal-none@example.com"))
+    reset = await mailed("portal-ada@example.com")
+    said["confirm_password_reset"] = await outcome(p.confirm_password_reset(reset, "third"))
+    said["confirm_again"] = await outcome(p.confirm_password_reset(reset, "third"))
+    given = ("portal-bea", "portal-bea@example.com", "correct horse")
+    said["register"] = await outcome(p.register(*given, tenants[0]["id"]))
+    said["register_closed"] = await outcome(p.register(*given, tenants[1]["id"]))
+    said["resend_verification"] = await outcome(p.resend_verification("portal-bea@example.com"))
+    said["verify_email"] = await outcome(p.verify_email(await mailed("portal-bea@example.com")))
+    invitation = {"email": "portal-cleo@example.com", "tenant_id": tenants[0]["id"], "role_ids": []}
+    await dominus._request("/api/guardian/invitations", body=invitation)
+    said["accept_invitation"] = await outcome(
+        p.accept_invitation(await mailed("portal-cleo@example.com"), "correct horse")
+    )
+
+
 async def open_sql(said):
     o = dominus.open
     said["dsn"] = await outcome(o.dsn())

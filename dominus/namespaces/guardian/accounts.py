@@ -73,6 +73,7 @@ class Users(EntityNamespace[contract.User]):
             ```python
             await dominus.auth.users.create("ada", "ada@example.com", "correct horse")
             await dominus.auth.create_user("alan", "alan@example.com", "battery staple")  # its flat name
+            await dominus.auth.add_user(username="kay", email="kay@example.com", password="correct staple")
             ```
         """
         fields = {"username": username, "email": email, "status": status}

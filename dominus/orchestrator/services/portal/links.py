@@ -115,7 +115,8 @@ async def mail_link(
         raise ServiceError(
             "this server does not know where the links of its mails lead, or who they are from",
             code="portal_not_configured",
-            status_code=501,
+            status_code=503,
+            retryable=False,
             hint="set DOMINUS_PORTAL_URL and DOMINUS_PORTAL_SENDER on the server",
         )
     token = new_token()
