@@ -19,24 +19,28 @@ from typing import Any, NotRequired, get_origin, get_type_hints
 from dominus import Dominus, crypto, errors, sessions, testing
 from dominus.contract import auth, codes, db, ddl, health, logs, operations, redis, secrets, services
 from dominus.contract import courier as courier_calls
+from dominus.contract import portal as portal_calls
 from dominus.contract import sessions as session_calls
 from dominus.contract.files import shapes as file_shapes
 from dominus.contract.guardian import ENTITIES, LINKS
+from dominus.contract.guardian import accounts as guardian_accounts
 from dominus.contract.guardian import entities as guardian_entities
 from dominus.contract.guardian import records as guardian_records
+from dominus.integrations.namespace import FastAPINamespace
 from dominus.names import METHOD_OF, callable_names
 from dominus.namespaces.auth import Auth
 from dominus.namespaces.courier import Courier
 from dominus.namespaces.db import Db, QueryRows
 from dominus.namespaces.ddl import Ddl
 from dominus.namespaces.files import Files
-from dominus.namespaces.guardian import link_names, names
+from dominus.namespaces.guardian import account_names, link_names, names
 from dominus.namespaces.guardian.rights import Roles
 from dominus.namespaces.health import Health
 from dominus.namespaces.lease import Lease
 from dominus.namespaces.link import ReplaceableLinks
 from dominus.namespaces.logs import Logs
 from dominus.namespaces.open import Open
+from dominus.namespaces.portal import Portal
 from dominus.namespaces.redis import Redis
 from dominus.namespaces.secrets import Secrets
 from dominus.namespaces.secure import Secure
@@ -63,6 +67,8 @@ NAMESPACES: dict[str, type] = {
     "health": Health,
     "logs": Logs,
     "sessions": Sessions,
+    "fastapi": FastAPINamespace,
+    "portal": Portal,
 }
 FACTORIES: dict[str, type] = {
     "redis": RedisSessions,
@@ -73,6 +79,7 @@ CONTRACT = (
     auth,
     guardian_records,
     guardian_entities,
+    guardian_accounts,
     secrets,
     db,
     ddl,
@@ -82,8 +89,9 @@ CONTRACT = (
     session_calls,
     logs,
     courier_calls,
+    portal_calls,
 )
-FLAT = {names.__name__, link_names.__name__}
+FLAT = {names.__name__, link_names.__name__, account_names.__name__}
 """Modules of methods that are other names for methods that are told."""
 USUAL = {"timeout", "schema", "reason", "actor"}
 """Parameters that mean the same everywhere: told once, at the beginning."""

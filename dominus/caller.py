@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from dominus.transport.retry_policy import RetryPolicy
     from dominus.transport.runtime import Runtimes
     from dominus.transport.shared import ColdStart, Shared
+    from dominus.transport.verifier import Verifier
 
 __all__ = ["Caller", "Core"]
 
 Data = TypeVar("Data")
+_TOKEN = re.compile("[!-~]+")
 
 
 class Core:
@@ -58,6 +61,8 @@ class Core:
         self._runtimes: Runtimes | None = None
         self.also_close: list[Callable[[], Awaitable[None]]] = []
         """What `aclose` ends besides: what a thread or a task of ours has open for this client."""
+        self.verifier: Verifier | None = None
+        """What verifies tokens here, once one was verified."""
         self.shipper: Shipper | None = None
         """What ships the log lines of this client and its views, once there were any."""
 
@@ -174,6 +179,21 @@ class Caller:
     def shared(self) -> Shared:
         """Settings, breakers, budget and counters."""
         return self.core.shared
+
+    def as_user(self, user_token: str, named: str) -> Caller:
+        """Return a caller that sends a user's token; errors call the parameter as `named` says.
+
+        Raises:
+            AuthenticationError: the token is empty; a missing session must not become the service.
+        """
+        is_text = isinstance(user_token, str)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_text or not _TOKEN.fullmatch(user_token):
+            raise AuthenticationError(
+                f"{named}: the user token is empty or malformed",
+                code="token_malformed",
+                hint="give the token alone, without `Bearer`",
+            )
+        return Caller(self.core, user_token)
 
     async def send(
         self,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from dominus.caller import Caller, Core
 from dominus.contract.secure_context import SecureAccessContext
-from dominus.errors import AuthenticationError, ValidationError
+from dominus.errors import ValidationError
 from dominus.hints import refuses, unknown_name
 from dominus.result import MISSING
 from dominus.transport.retry_policy import RetryPolicy
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     import httpx
 
     from dominus.contract.secrets import SecretStored
+    from dominus.integrations.namespace import FastAPINamespace
     from dominus.namespaces.auth import Auth
     from dominus.namespaces.courier import Courier
     from dominus.namespaces.db import Db
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dominus.namespaces.health import Health
     from dominus.namespaces.logs import Logs
     from dominus.namespaces.open import Open
+    from dominus.namespaces.portal import Portal
     from dominus.namespaces.redis import Redis
     from dominus.namespaces.secrets import Secrets
     from dominus.namespaces.secure import Secure
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from dominus.transport.shared import ColdStart, Stats
 
 __all__ = ["Dominus", "RetryPolicy", "SecureAccessContext", "dominus"]
-
-_TOKEN = re.compile("[!-~]+")
 
 
 @refuses("with", instead="async with Dominus(...) as client:")
@@ -222,6 +221,22 @@ class Dominus:
 
         return Courier(self._caller)
 
+    @cached_property
+    def fastapi(self) -> FastAPINamespace:
+        """Guards for the routes of a FastAPI application, and its set-up."""
+        from dominus.integrations.namespace import FastAPINamespace
+
+        # A guard asks as the service, on a user's view too.
+        is_view = self._caller.user_token is not None
+        return FastAPINamespace(Caller(self._caller.core) if is_view else self._caller, self.as_user)
+
+    @cached_property
+    def portal(self) -> Portal:
+        """Logins of users and clients, and what they see."""
+        from dominus.namespaces.portal import Portal
+
+        return Portal(self._caller)
+
     async def get(self, key: str, default: Any = MISSING, *, timeout: float | None = None) -> Any:
         """Return a secret's value: `dominus.secrets.get`.
 
@@ -294,15 +309,8 @@ class Dominus:
             found = await dominus.as_user(minted["access_token"]).db.query("people", filters={"name": "Ada"})
             ```
         """
-        is_text = isinstance(user_token, str)  # pyright: ignore[reportUnnecessaryIsInstance]
-        if not is_text or not _TOKEN.fullmatch(user_token):
-            raise AuthenticationError(
-                "as_user: the user token is empty or malformed",
-                code="token_malformed",
-                hint="give the token alone, without `Bearer`",
-            )
         view = object.__new__(type(self))
-        view._caller = Caller(self._caller.core, user_token)
+        view._caller = self._caller.as_user(user_token, "as_user")
         return view
 
     def deadline(

@@ -23,6 +23,7 @@ def services() -> tuple[Service, ...]:
         guardian,
         health,
         logs,
+        portal,
         redis,
         secrets,
         secure,
@@ -44,6 +45,7 @@ def services() -> tuple[Service, ...]:
         courier.courier,
         health.health,
         logs.logs,
+        portal.portal,
     )
 
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["ALIVE", "CACHED", "COMMON", "FILLING", "FILTERED", "KEYED", "SHAPED", "STORED", "TABLE"]
+__all__ = [
+    "ALIVE",
+    "CACHED",
+    "COMMON",
+    "FILLING",
+    "FILTERED",
+    "KEYED",
+    "SHAPED",
+    "STORED",
+    "TABLE",
+    "USERS_FAULT",
+]
 
 COMMON = (
     "validation",
@@ -20,6 +31,7 @@ COMMON = (
     "token_invalid",
     "token_expired",
     "token_unknown",
+    "session_revoked",
     "authorization",
     "rate_limited",
     "deadline",
@@ -82,6 +94,9 @@ ALIVE: Mapping[str, bool] = {
     "redis_full": False,
     "files_not_configured": False,
     "files_busy": True,
+    "portal_not_configured": False,
 }
 """The failures with a status of 500 and more that a living service answers: no breaker counts them. True: the client
 repeats the call by itself, since the next try has a good chance."""
+USERS_FAULT = frozenset({"login_failed", "refresh_invalid", "refresh_reused", "session_revoked"})
+"""The refusals with 401 that are about a user who logs in, not about the caller's token: a new one would not help."""

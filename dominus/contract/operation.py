@@ -178,6 +178,7 @@ class Service:
         path: str | None = None,
         method: str = "POST",
         scope: str | None = "",
+        retry: Retry = Retry.KEYED,
         **traits: Unpack[Traits],
     ) -> Operation[Req, Data]:
         """Declare an operation that changes something: it carries an idempotency key; arguments as for `read`."""
@@ -190,6 +191,6 @@ class Service:
             path=path,
             method=method,
             scope=usual,
-            retry=Retry.KEYED,
+            retry=retry,
             **traits,
         )

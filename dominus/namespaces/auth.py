@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import jwt
+from typing import Any
 
 from dominus.contract import auth as contract
 from dominus.contract.request import Empty
-from dominus.errors import AuthenticationError, ServiceError
-from dominus.namespaces.base import as_list, unwrap
-from dominus.namespaces.guardian.link_names import LinkNames
-
-if TYPE_CHECKING:
-    from dominus.caller import Caller
-    from dominus.transport.shared import Shared
+from dominus.errors import ServiceError
+from dominus.namespaces.base import as_list
+from dominus.namespaces.guardian.account_names import AccountNames
+from dominus.transport.verifier import Verifier
 
 __all__ = ["Auth"]
 
-LEEWAY_SECONDS = 30
-REFETCH_SECONDS = 5.0
-"""An unknown key id is looked up again at most this often."""
 
-
-class Auth(LinkNames):
+class Auth(AccountNames):
     """Mints tokens with the PSK, verifies them with the server's public keys; keeps who may do what."""
-
-    def __init__(self, caller: Caller) -> None:
-        super().__init__(caller)
-        self._keys: dict[str, jwt.PyJWK] = {}
-        self._fetched_at: float | None = None
-        self._shared: Shared | None = None
 
     async def token(self, *, timeout: float | None = None) -> contract.MintedToken:
         """Mint a service token for another program: `{"access_token", "token_type", "expires_in"}`.
@@ -117,14 +101,17 @@ class Auth(LinkNames):
     async def validate_jwt(self, token: str, *, timeout: float | None = None) -> dict[str, Any]:
         """Verify a token here, with the server's public keys, and return its claims.
 
-        The keys are fetched once, and again when a token names an unknown one.
+        The keys are fetched once, and again when a token names an unknown one; a token that was verified is known
+        until it ends. Nobody is asked whether its session was revoked: the server knows, at every call that is sent
+        with the token.
 
         Args:
             token: a JWT, without `Bearer`. Service tokens are valid, too: a login checks `claims["use"] == "user"`.
             timeout: seconds for fetching the keys; the client's without it.
 
         Raises:
-            AuthenticationError: it is malformed, expired, or not signed by this server.
+            AuthenticationError: it is malformed, expired, not valid yet, or not signed by this server.
+            ServiceError: the keys could not be fetched; likewise DominusConnectionError and DominusTimeoutError.
 
         Example:
             ```python
@@ -133,43 +120,28 @@ class Auth(LinkNames):
             assert (claims["sub"], claims["use"], claims["scopes"]) == ("ada", "user", ["db:read"])
             ```
         """
-        try:
-            header = jwt.get_unverified_header(token)
-        except jwt.PyJWTError:
-            raise AuthenticationError("the token is malformed", code="token_malformed") from None
-        key = await self._key(str(header.get("kid", "")), timeout)
-        try:
-            return await asyncio.to_thread(
-                jwt.decode,
-                token,
-                key,
-                algorithms=["RS256"],
-                leeway=LEEWAY_SECONDS,
-                options={"require": ["exp", "sub"]},
-            )
-        except jwt.ExpiredSignatureError:
-            raise AuthenticationError("the token has expired", code="token_expired") from None
-        except jwt.PyJWTError as error:
-            raise AuthenticationError(f"the token is not valid: {error}", code="token_invalid") from None
+        return await self._verifier().verify(token, self.get_jwks, timeout)
 
-    async def _key(self, key_id: str, timeout: float | None) -> jwt.PyJWK:
-        shared = self._caller.shared
-        if shared is not self._shared:
+    async def fetch_keys(self, *, timeout: float | None = None) -> None:
+        """Fetch the keys that `validate_jwt` needs, unless they are there: its first call then asks nobody.
+
+        Args:
+            timeout: seconds for fetching the keys; the client's without it.
+
+        Example:
+            ```python
+            await dominus.auth.fetch_keys()  # at the start of a program, before it takes requests
+            ```
+        """
+        await self._verifier().prepare(self.get_jwks, timeout)
+
+    def _verifier(self) -> Verifier:
+        core = self._caller.core
+        found, shared = core.verifier, core.shared
+        if found is None or found.shared is not shared:
             # A closed client begins anew, perhaps with another server.
-            self._shared, self._keys, self._fetched_at = shared, {}, None
-        now = shared.clock.monotonic()
-        is_due = self._fetched_at is None or now - self._fetched_at >= REFETCH_SECONDS
-        if key_id not in self._keys and is_due:
-            self._fetched_at = now
-            answer = await self.get_jwks(timeout=timeout)
-            self._keys = unwrap(
-                contract.KEY_SET,
-                answer,
-                lambda data: {key["kid"]: jwt.PyJWK(key, "RS256") for key in data["keys"]},
-            )
-        if key_id not in self._keys:
-            raise AuthenticationError("the token is signed by an unknown key", code="token_invalid")
-        return self._keys[key_id]
+            found = core.verifier = Verifier(shared)
+        return found
 
 
 def _minted(answer: contract.MintAnswer) -> contract.MintedToken:

@@ -144,6 +144,14 @@ class ServerSettings(BaseSettings):
     """A mail that no relay took for so long is dead."""
     courier_retention_days: int = Field(default=30, ge=1)
     """How long the outbox keeps mails after they were sent or given up."""
+    portal_url: str | None = Field(default=None, pattern=r"^https?://[!-~]+$")
+    """How the links in mails of the portal begin; None: http://localhost:3000 while mails stay in the outbox."""
+    portal_name: str | None = Field(default=None, min_length=1, max_length=100)
+    """What these mails call the product; None: the name of the project."""
+    portal_sender: str | None = None
+    """Who these mails are from; None: no-reply@localhost.localdomain while mails stay in the outbox."""
+    portal_session_days: int = Field(default=30, ge=1, le=365)
+    """A login ends after so many days, however often it is refreshed."""
     is_durable: bool = True
     """False only for tests: the embedded PostgreSQL does not wait for the disk."""
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from dominus.contract import envelope
 from dominus.contract.auth import MINT, MintAnswer, MintRequest
+from dominus.contract.codes import USERS_FAULT
 from dominus.contract.envelope import Dialect
 from dominus.contract.kinds import Auth, Retry
 from dominus.contract.operation import Operation
@@ -36,6 +37,7 @@ from dominus.transport.encode import Lines, body_of, path_of, raw_of, stream_of
 from dominus.transport.failure import Failure
 from dominus.transport.idempotency_key import new_key
 from dominus.transport.repeats import Repeats
+from dominus.transport.request_id import current_request_id
 from dominus.transport.scopes import Scope, Scopes
 from dominus.transport.shared import Shared
 from dominus.transport.turn import check_turn, take_turn
@@ -160,7 +162,8 @@ class Pipeline:
             return await self._guarded(call, bearer)
         except Failure as failure:
             is_own = call.bearer is None and bearer is not None
-            if failure.error.status_code != 401 or not is_own or call.has_reminted or not call.is_replayable:
+            is_refused = failure.error.status_code == 401 and failure.error.code not in USERS_FAULT
+            if not is_refused or not is_own or call.has_reminted or not call.is_replayable:
                 raise
             call.has_reminted = True
         return await self._guarded(call, await self._token(call, bearer))
@@ -269,6 +272,8 @@ class Pipeline:
             headers["authorization"] = f"Bearer {bearer}"
         if call.key is not None:
             headers[envelope.KEY_HEADER] = call.key
+        if (request_id := current_request_id()) is not None:
+            headers[envelope.REQUEST_ID_HEADER] = request_id
         left = min(call.ends - self._clock.monotonic(), envelope.MAX_DEADLINE_SECONDS)
         headers[envelope.DEADLINE_HEADER] = str(max(1, int(left * 1000)))
         if op.auth is Auth.PSK:

@@ -18,12 +18,14 @@ import bulk
 import client
 import files
 import gateway
+import jwt_checks
 import log_lines
 import open_sql
 import outage
 import overhead
 import queries
 import redis_get
+import rights
 import secure
 import sessions
 import startup
@@ -36,11 +38,13 @@ PARTS = {
     "queries": queries.run,
     "secure": secure.run,
     "open": open_sql.run,
+    "rights": rights.run,
     "bulk": bulk.run,
     "files": files.run,
     "overhead": overhead.run,
     "startup": startup.run,
     "gateway": gateway.run,
+    "jwt": jwt_checks.run,
     "sessions": sessions.run,
     "outage": outage.run,
     "tenants": tenants.run,

@@ -345,6 +345,9 @@ RECORDS = {
     "tenant": {"name": "Hill", "slug": "hill", "display_name": "The Hill", "description": "why"},
     "subtype": {"name": "Teachers", "slug": "teachers", "description": "why"},
     "page": {"path": "/articles", "name": "Articles", "show_in_nav": False},
+    "user": {"username": "ada", "email": "ada@example.com", "password": "correct horse"},
+    "client": {"label": "import", "description": "why"},
+    "nav_item": {"title": "Articles", "icon": "star", "sort_order": 3, "item_type": "header"},
 }
 CHANGES = {
     "scope": {"display_name": "Write"},
@@ -353,6 +356,9 @@ CHANGES = {
     "tenant": {"status": "inactive"},
     "subtype": {"name": "Staff"},
     "page": {"is_active": False},
+    "user": {"status": "inactive"},
+    "client": {"label": "export"},
+    "nav_item": {"title": "Papers"},
 }
 LINKS = {
     "role": {"scopes": "scope", "tenants": "tenant", "categories": "tenant_category", "subtypes": "subtype"},
@@ -364,6 +370,15 @@ LINKS = {
         "categories": "tenant_category",
         "excluded_scopes": "scope",
         "excluded_roles": "role",
+    },
+    "user": {"roles": "role", "scopes": "scope", "tenants": "tenant", "subtypes": "subtype"},
+    "client": {"tenants": "tenant", "roles": "role", "scopes": "scope", "subtypes": "subtype"},
+    "nav": {
+        "tenants": "tenant",
+        "scopes": "scope",
+        "roles": "role",
+        "subtypes": "subtype",
+        "categories": "tenant_category",
     },
 }
 
@@ -379,6 +394,8 @@ async def records(said):
         said[f"get_{name}"] = await outcome(getattr(a, f"get_{name}")(ids[name]))
         said[f"list_{plural[name]}"] = await outcome(getattr(a, f"list_{plural[name]}")(limit=10, offset=0))
         said[f"update_{name}"] = await outcome(getattr(a, f"update_{name}")(ids[name], **CHANGES[name]))
+    ids["nav"] = ids["nav_item"]
+    await accounts(said, ids)
     said["get_none"] = await outcome(a.get_role("00000000-0000-0000-0000-000000000000"))
     said["list_filtered"] = await outcome(a.list_pages(is_active=True))
     for owner, links in LINKS.items():
@@ -391,8 +408,44 @@ async def records(said):
             if owner == "page":
                 said[f"set_{of}"] = await outcome(getattr(a, f"set_{of}")(*given))
     said["delete_in_use"] = await outcome(a.delete_scope(ids["scope"]))
-    for name in ("page", "role", "subtype", "scope", "tenant", "tenant_category"):
+    for name in (
+        "user",
+        "client",
+        "nav_item",
+        "page",
+        "role",
+        "subtype",
+        "scope",
+        "tenant",
+        "tenant_category",
+    ):
         said[f"delete_{name}"] = await outcome(getattr(a, f"delete_{name}")(ids[name]))
+
+
+async def accounts(said, ids):
+    """Passwords, keys, and the lists that take more than others."""
+    a = dominus.auth
+    said["verify_password"] = await outcome(a.verify_password(ids["user"], "correct horse"))
+    said["update_password"] = await outcome(a.update_password(ids["user"], "battery staple"))
+    said["verify_old_password"] = await outcome(a.verify_password(ids["user"], "correct horse"))
+    said["verify_password_again"] = await outcome(a.verify_password(ids["user"], "battery staple"))
+    said["long_password"] = await outcome(a.update_password(ids["user"], "x" * 73))
+    first = said["create_client"]["result"]["psk"]
+    said["verify_psk"] = await outcome(a.verify_psk(ids["client"], first))
+    said["regenerate_psk"] = await outcome(a.regenerate_psk(ids["client"]))
+    said["verify_new_psk"] = await outcome(
+        a.verify_psk(ids["client"], said["regenerate_psk"]["result"]["psk"])
+    )
+    said["verify_wrong_psk"] = await outcome(a.verify_psk(ids["client"], "wrong"))
+    said["list_inactive_users"] = await outcome(
+        a.list_users(status="inactive", limit=5, order_by="username", order_desc=False)
+    )
+    said["list_top_nav_items"] = await outcome(
+        a.list_nav_items(is_active=True, order_by="title", order_desc=True)
+    )
+    child = await outcome(a.create_nav_item("Below", parent_id=ids["nav_item"], page_id=ids["page"]))
+    said["list_nav_below"] = await outcome(a.list_nav_items(parent_id=ids["nav_item"]))
+    said["delete_nav_below"] = await outcome(a.delete_nav_item(child["result"]["id"]))
 
 
 async def courier(said):
@@ -410,6 +463,72 @@ async def courier(said):
     said["missing"] = await outcome(c.send("welcome", *given, {"name": "Ada"}))
     said["injected"] = await outcome(c.send("welcome", "a@b.c\r\nBcc: x@y.z", given[1], model))
     said["outbox"] = await outcome(dominus._request("/api/courier/outbox", method="GET"))
+
+
+async def mailed(email):
+    """The token of the newest mail to an address."""
+    found = await dominus._request(f"/api/courier/outbox?to={email}&limit=1", method="GET")
+    return found["items"][0]["model"]["action_url"].partition("token=")[2]
+
+
+async def portal(said):
+    p, a = dominus.portal, dominus.auth
+    user = await a.create_user("portal-ada", "portal-ada@example.com", "correct horse")
+    tenants = [await a.create_tenant(f"Portal {n}", f"portal-{n}") for n in (1, 2)]
+    await a.add_user_tenants(user["id"], [tenant["id"] for tenant in tenants])
+    # It knows no registration_open.
+    await dominus._request(
+        f"/api/guardian/tenants/{tenants[0]['id']}", method="PUT", body={"registration_open": True}
+    )
+    page = await a.create_page("/portal-page", "Portal page")
+    await a.create_nav_item("Portal item", page_id=page["id"])
+    client = await a.create_client("Portal import")
+
+    said["login"] = await outcome(p.login("portal-ada", "correct horse"))
+    said["login_in"] = await outcome(p.login("portal-ada@example.com", "correct horse", tenant_id="portal-2"))
+    said["login_wrong"] = await outcome(p.login("portal-ada", "wrong"))
+    said["login_client"] = await outcome(p.login_client(client["psk"]))
+    said["login_client_wrong"] = await outcome(p.login_client("x" * 43))
+    token = said["login"]["result"]["access_token"]
+    other = said["login_in"]["result"]
+    said["me"] = await outcome(p.me(user_token=token))
+    said["me_service"] = await outcome(p.me())
+    said["refresh"] = await outcome(p.refresh(user_token=token))
+    said["switch_tenant"] = await outcome(p.switch_tenant(tenants[1]["id"], user_token=token))
+    said["switch_wrong"] = await outcome(p.switch_tenant("none", user_token=token))
+    said["list_sessions"] = await outcome(p.list_sessions(user_token=token))
+    said["revoke_session"] = await outcome(p.revoke_session(other["session_id"], user_token=token))
+    said["revoked"] = await outcome(p.me(user_token=other["access_token"]))
+    said["revoke_all_sessions"] = await outcome(p.revoke_all_sessions(user_token=token))
+    said["get_profile"] = await outcome(p.get_profile(user_token=token))
+    said["update_profile"] = await outcome(
+        p.update_profile(display_name="Ada", bio="Counts.", extra={"n": [1]}, user_token=token)
+    )
+    said["get_preferences"] = await outcome(p.get_preferences(user_token=token))
+    said["update_preferences"] = await outcome(
+        p.update_preferences(theme="dark", sidebar_collapsed=False, user_token=token)
+    )
+    said["get_navigation"] = await outcome(p.get_navigation(user_token=token))
+    said["check_page_access"] = await outcome(p.check_page_access("/portal-page", user_token=token))
+    said["check_none"] = await outcome(p.check_page_access("/portal-none", user_token=token))
+    said["change_password"] = await outcome(p.change_password("correct horse", "second", user_token=token))
+    said["logout"] = await outcome(p.logout(user_token=token))
+    said["after_logout"] = await outcome(p.refresh(user_token=token))
+    said["request_password_reset"] = await outcome(p.request_password_reset("portal-ada@example.com"))
+    said["request_unknown"] = await outcome(p.request_password_reset("portal-none@example.com"))
+    reset = await mailed("portal-ada@example.com")
+    said["confirm_password_reset"] = await outcome(p.confirm_password_reset(reset, "third"))
+    said["confirm_again"] = await outcome(p.confirm_password_reset(reset, "third"))
+    given = ("portal-bea", "portal-bea@example.com", "correct horse")
+    said["register"] = await outcome(p.register(*given, tenants[0]["id"]))
+    said["register_closed"] = await outcome(p.register(*given, tenants[1]["id"]))
+    said["resend_verification"] = await outcome(p.resend_verification("portal-bea@example.com"))
+    said["verify_email"] = await outcome(p.verify_email(await mailed("portal-bea@example.com")))
+    invitation = {"email": "portal-cleo@example.com", "tenant_id": tenants[0]["id"], "role_ids": []}
+    await dominus._request("/api/guardian/invitations", body=invitation)
+    said["accept_invitation"] = await outcome(
+        p.accept_invitation(await mailed("portal-cleo@example.com"), "correct horse")
+    )
 
 
 async def open_sql(said):

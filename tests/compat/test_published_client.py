@@ -97,7 +97,7 @@ def run(python: Path, url: str, token: str, *parts: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def said(live: Live, published_python: Path) -> dict[str, Any]:
     parts = ["secrets", "tables", "secure", "shapes", "cache", "files", "health", "auth", "records"]
-    parts += ["signatures", "unknown", "lines", "courier", "open_sql"]
+    parts += ["signatures", "unknown", "lines", "courier", "portal", "open_sql"]
     return run(published_python, live.url, live.psk, *parts)
 
 
@@ -421,13 +421,16 @@ LINKED = [calls.link for calls in LINKS if calls.link.owner.name in RECORDS]
 def test_records_are_made_listed_changed_and_deleted(name: str, said: dict[str, Any]) -> None:
     part, plural = Part(said["records"]), RECORDS[name].plural
     made = part[f"create_{name}"]
+    psk = made.pop("psk", None)
+    assert (psk is not None) == (name == "client")
     assert made.keys() == set(RECORDS[name].row.__annotations__)
     assert re.fullmatch(TIME, made["created_at"])
     assert part[f"get_{name}"] == made
     listed = part[f"list_{plural}"]
     assert [record for record in listed["items"] if record["id"] == made["id"]] == [made]
     assert listed["total"] == len(listed["items"])
-    assert part.refused(f"again_{name}")[:2] == (409, "already_exists")
+    if any(column.is_unique for column in RECORDS[name].columns.values()):
+        assert part.refused(f"again_{name}")[:2] == (409, "already_exists")
     changed = part[f"update_{name}"]
     assert changed["id"] == made["id"]
     assert sum(changed[field] != made[field] for field in made) == 2  # the field, and when
@@ -445,6 +448,26 @@ def test_links_are_added_listed_and_never_removed_by_a_body_that_is_missing(
     assert part.refused(f"remove_{link.table}")[:2] == (400, "validation")
     if link.owner.name == "page":
         assert part[f"set_{link.table}"] == linked
+
+
+def test_passwords_and_keys_are_verified_and_replaced(said: dict[str, Any]) -> None:
+    part = Part(said["records"])
+    valid = {
+        "verify_password": True,
+        "verify_old_password": False,
+        "verify_password_again": True,
+        "verify_psk": True,
+        "verify_new_psk": True,
+        "verify_wrong_psk": False,
+    }
+    assert {name: part[name] for name in valid} == {name: {"valid": said} for name, said in valid.items()}
+    assert part["update_password"]["updated"] is True
+    assert part.refused("long_password")[:2] == (400, "validation")
+    assert len(part["regenerate_psk"]["psk"]) == 43
+    assert [user["username"] for user in part["list_inactive_users"]["items"]] == ["ada"]
+    assert [item["title"] for item in part["list_top_nav_items"]["items"]][:1] == ["Papers"]
+    assert [item["title"] for item in part["list_nav_below"]["items"]] == ["Below"]
+    assert part["delete_nav_below"]["deleted"] is True
 
 
 def test_a_record_in_use_is_kept(said: dict[str, Any]) -> None:
@@ -485,6 +508,68 @@ def test_mails_are_accepted_and_lie_in_the_outbox(said: dict[str, Any]) -> None:
     assert part.refused("unknown")[:2] == (404, "template_not_found")
     assert part.refused("missing")[:2] == (400, "model_key_missing")
     assert part.refused("injected")[:2] == (400, "validation")
+
+
+def test_users_log_in_and_out(said: dict[str, Any]) -> None:
+    part = Part(said["portal"])
+    operations_of = {name.partition(".")[2] for name in operations() if name.startswith("portal.")}
+    assert operations_of - {"create_invitation"} <= said["portal"].keys()
+    login = part["login"]
+    always = {"access_token", "token_type", "expires_in", "session_id", "subject_type", "tenant", "tenants"}
+    assert login.keys() == always | {"refresh_token", "user"}
+    assert (login["user"]["username"], login["tenant"]["slug"]) == ("portal-ada", "portal-1")
+    assert [each["slug"] for each in login["tenants"]] == ["portal-1", "portal-2"]
+    assert (part["login_in"]["tenant"]["slug"], login["expires_in"]) == ("portal-2", 900)
+    assert part["login_client"].keys() == always | {"refresh_token", "client"}
+    for name in ("login_wrong", "login_client_wrong"):
+        assert part.refused(name)[:2] == (401, "login_failed")
+    me = part["me"]
+    assert (me["subject_type"], me["user"]["email"]) == ("user", "portal-ada@example.com")
+    assert me.keys() >= {"tenants", "scopes", "roles"}
+    assert part["me_service"]["subject_type"] == "service"
+    assert part["refresh"].keys() == always | {"user"}
+    assert (part["switch_tenant"]["tenant"]["slug"], part["switch_tenant"]["session_id"]) == (
+        "portal-2",
+        login["session_id"],
+    )
+    assert part.refused("switch_wrong")[:2] == (403, "tenant_denied")
+
+
+def test_sessions_profiles_and_pages_of_users(said: dict[str, Any]) -> None:
+    part = Part(said["portal"])
+    listed = part["list_sessions"]
+    assert {each["session_id"] for each in listed} == {
+        part["login"]["session_id"],
+        part["login_in"]["session_id"],
+    }
+    assert part["revoke_session"] == {"session_id": part["login_in"]["session_id"], "revoked": True}
+    for name in ("revoked", "after_logout"):
+        assert part.refused(name)[:2] == (401, "session_revoked")
+    assert part["revoke_all_sessions"] == {"revoked": 0}
+    assert part["get_profile"]["display_name"] is None
+    profile = part["update_profile"]
+    assert (profile["display_name"], profile["bio"], profile["extra"]) == ("Ada", "Counts.", {"n": [1]})
+    assert (part["get_preferences"]["theme"], part["update_preferences"]["theme"]) == ("system", "dark")
+    assert "Portal item" in [item["title"] for item in part["get_navigation"]["items"]]
+    assert part["check_page_access"] == {"allowed": True, "reason": "allowed"}
+    assert part["check_none"] == {"allowed": False, "reason": "unknown_page"}
+    assert part["logout"] == {"logged_out": True}
+
+
+def test_passwords_registrations_and_invitations(said: dict[str, Any]) -> None:
+    part = Part(said["portal"])
+    for name in ("change_password", "request_password_reset", "request_unknown", "confirm_password_reset"):
+        assert part[name] == {"success": True}
+    assert part.refused("confirm_again")[:2] == (400, "mail_link_invalid")
+    assert (part["register"]["user"]["username"], part["register"]["verification_status"]) == (
+        "portal-bea",
+        "pending",
+    )
+    assert part.refused("register_closed")[:2] == (403, "registration_closed")
+    assert part["resend_verification"] == {"success": True}
+    assert (part["verify_email"]["success"], part["verify_email"]["user"]["status"]) == (True, "active")
+    assert part["accept_invitation"]["user"]["email"] == "portal-cleo@example.com"
+    assert part["accept_invitation"]["access_token"].count(".") == 2
 
 
 def test_sql_runs_with_parameters_by_their_numbers(said: dict[str, Any]) -> None:

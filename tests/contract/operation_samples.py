@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ddl_samples import ddl_samples
-from entity_samples import entity_samples, link_samples
+from entity_samples import account_samples, entity_samples, link_samples
+from portal_samples import portal_samples
 
 from dominus import Dominus
 from dominus._version import __version__
+from dominus.contract.guardian.records import EXAMPLE_ID
 from dominus.contract.operation import Operation
 from dominus.errors import ValidationError
 from dominus.names import example_params
@@ -61,7 +63,7 @@ def tagged(value: Any, tag: str, more: frozenset[str] = frozenset(), at: str = "
         return {key: tagged(item, tag, more, key) for key, item in value.items()}
     if isinstance(value, list):
         return [tagged(item, tag, more, at.removesuffix("s")) for item in value]
-    is_name = isinstance(value, str) and (at in NAMED or at in more)
+    is_name = isinstance(value, str) and (at in NAMED or at in more) and value != EXAMPLE_ID
     return f"{value}_{tag}" if is_name else value
 
 
@@ -269,7 +271,7 @@ SAMPLES: Mapping[str, Sample] = {
     "courier.message": Sample(MAIL, before=with_mail, shape=timeless),
     "courier.retry": Sample(0, of("retried")),
     "courier.list_templates": Sample(
-        ["email-verification", "invitation", "password-reset", "welcome"],
+        ["email-verification", "invitation", "password-reset", "registration-notice", "welcome"],
         of("templates"),
         shape=lambda found, _: [item["alias"] for item in found if item["version"] == 0],
     ),
@@ -282,7 +284,8 @@ SAMPLES: Mapping[str, Sample] = {
     "auth.mint": Sample(MINTED),
     "auth.jwks": Sample(read=of("public_key")),
     "auth.get_jwks": Sample(),
-    **{name: Sample(**told) for name, told in (*entity_samples(), *link_samples())},
+    **{name: Sample(**told) for name, told in (*entity_samples(), *link_samples(), *account_samples())},
+    **{name: Sample(**told) for name, told in portal_samples().items()},
     "secrets.get": Sample({"pass": "wörd"}, lambda data: data["secret"]["value"], with_secret),
     "secrets.get_many": Sample(
         {"STRIPE_KEY_TAG": {"pass": "wörd"}},

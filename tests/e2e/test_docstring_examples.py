@@ -12,13 +12,15 @@ import pkgutil
 import re
 import textwrap
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from fastapi import Depends, FastAPI
 from test_examples import Served, environment, served
 
 import dominus as package
 from dominus import Dominus, NotFoundError, crypto, dominus
+from dominus.integrations import fastapi as web
 
 __all__ = ["environment", "served"]
 _BLOCK = re.compile(r"^ *```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -46,7 +48,13 @@ def examples() -> dict[str, str]:
     found: dict[str, str] = {}
     for info in pkgutil.walk_packages(package.__path__, "dominus."):
         if not info.name.startswith(
-            ("dominus.namespaces", "dominus.sessions", "dominus.client", "dominus.crypto")
+            (
+                "dominus.namespaces",
+                "dominus.sessions",
+                "dominus.client",
+                "dominus.crypto",
+                "dominus.integrations",
+            )
         ):
             continue
         for name, target in _documented(importlib.import_module(info.name)):
@@ -106,6 +114,9 @@ def test_the_examples_are_found() -> None:
 def test_the_example_of_a_docstring_runs(environment: Served, name: str) -> None:
     code = compile(EXAMPLES[name], name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     names: dict[str, Any] = {"dominus": dominus, "Dominus": Dominus, "crypto": crypto, "os": os}
+    if name.startswith("integrations"):
+        names |= {"FastAPI": FastAPI, "app": FastAPI(), "Annotated": Annotated, "Depends": Depends}
+        names |= {each: getattr(web, each) for each in web.__all__}
     with asyncio.Runner() as runner:
         runner.run(dominus.aclose())
         try:

@@ -89,7 +89,7 @@ def _run(runner: asyncio.Runner, code: str, line: int, document: Path, names: di
 
 
 def _python_examples() -> list[str]:
-    return sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "fastapi_app.py")
+    return sorted(path.name for path in EXAMPLES.glob("*.py") if "fastapi_app" not in path.name)
 
 
 @pytest.mark.parametrize("name", _python_examples())
@@ -163,22 +163,62 @@ async def _use(web: httpx.AsyncClient) -> None:
         minted = await dominus.auth.mint_jwt("ada", scope=list(scopes))
         return {"authorization": f"Bearer {minted.get('access_token')}"}
 
-    placed = await web.post("/orders", json={"customer": "ada", "total": "19.90"})
+    order = {"customer": "ada", "total": "19.90"}
+    writer, reader = await bearer("orders:write"), await bearer("db:read")
+    placed = await web.post("/orders", json=order, headers=writer)
     assert placed.status_code == 201
     order = placed.json()
-    assert (await web.get(f"/orders/{order['id']}")).json() == order
-    assert order["total"] == "19.90"
-    assert (await web.get("/orders/8fcd2800-4d2f-4c47-bb54-9bae7188471c")).status_code == 404
+    assert (order["total"], order["placed_by"]) == ("19.90", "ada")
+    assert (await web.get(f"/orders/{order['id']}", headers=reader)).json() == order
+    unknown = "/orders/8fcd2800-4d2f-4c47-bb54-9bae7188471c"
+    assert (await web.get(unknown, headers=reader)).status_code == 404
+    too_much = await web.post("/orders", json={"customer": "ada", "total": "1e12"}, headers=writer)
+    assert too_much.status_code == 400
+    assert too_much.headers["content-type"] == "application/problem+json"
 
-    reader = await bearer("db:read")
     assert (await web.get("/orders", headers=reader)).json()["orders"] == [order]
     assert (await web.get("/orders", headers=reader, params={"cursor": "x"})).status_code == 400
     assert (await web.get("/tables/web_orders", headers=reader)).json()[0] == "id"
     assert (await web.get("/tables/nothing", headers=reader)).status_code == 404
+    assert (await web.get("/me", headers=reader)).json() == {"id": "ada", "scopes": ["db:read"]}
+    assert (await web.get("/reports", headers=writer)).json() == "reports for ada"
 
-    assert (await web.get("/orders")).status_code == 401
-    assert (await web.get("/orders", headers={"authorization": "Bearer a.b.c"})).status_code == 401
+    for path in ("/orders", "/me", "/reports", "/tables/web_orders", unknown):
+        assert (await web.get(path)).status_code == 401
+        assert (await web.get(path, headers={"authorization": "Bearer a.b.c"})).status_code == 401
     assert (await web.get("/orders", headers=await bearer())).status_code == 403
+    assert (await web.get("/reports", headers=reader)).status_code == 403
+    assert (
+        await web.post("/orders", json={"customer": "a", "total": "1"}, headers=reader)
+    ).status_code == 403
+    assert (await web.post("/imports", json=[])).status_code == 401
+
+
+def test_the_tests_of_the_web_example_run(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-W",
+        "error",
+        "-o",
+        "asyncio_default_fixture_loop_scope=function",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(tmp_path),
+    ]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider", str(EXAMPLES / "test_fastapi_app.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
 
 
 async def test_the_web_example_answers_503_when_the_orchestrator_is_away(
@@ -198,13 +238,15 @@ async def test_the_web_example_answers_503_when_the_orchestrator_is_away(
     try:
         transport = httpx.ASGITransport(module.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://web") as web:
-            answer = await web.post("/orders", json={"customer": "ada", "total": "1"})
-        assert (answer.status_code, answer.json()) == (503, {"detail": "try again later"})
+            answer = await web.get("/me", headers={"authorization": f"Bearer {_SOMEBODYS}"})
+        assert (answer.status_code, answer.json()["status"]) == (503, 503)
         assert int(answer.headers["retry-after"]) >= 1
     finally:
         await dominus.aclose()
 
 
+# Of the right form; who signed it cannot be known without the server.
+_SOMEBODYS = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImsifQ.e30.AA"
 OTHERS = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from decimal import Decimal
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 
 import psycopg
 import pydantic
 import redis
 import redis.asyncio
+from fastapi import Depends, FastAPI
 
 from dominus import Dominus, dominus
 from dominus.contract.db import Affected, ColumnInfo, Inserted, Row, RowPage, TableInfo
 from dominus.contract.ddl import ColumnSpec, TableChanged
 from dominus.contract.secrets import SecretStored
+from dominus.integrations.fastapi import Principal, install, require_jwt, require_scopes, user_client
 from dominus.namespaces.db import QueryRows
 from dominus.namespaces.lock import Lease
 
@@ -111,3 +113,33 @@ async def sessions_are_the_drivers_own_clients() -> None:
     with dominus.sessions.postgres.sync() as connection:
         assert_type(connection, psycopg.Connection[Any])
     assert_type(await dominus.sessions.token("redis"), str)
+
+
+def guards_of_routes_keep_what_they_return(app: FastAPI) -> None:
+    install(app, dominus, warm_up=False)
+
+    @app.get("/me")
+    @dominus.fastapi.jwt
+    async def me(claims: dict[str, Any]) -> int:
+        return len(claims)
+
+    @dominus.fastapi.scopes(["a"])
+    def scoped(claims: dict[str, Any]) -> str:
+        return str(claims)
+
+    @app.get("/orders")
+    async def orders(
+        principal: Annotated[Principal, Depends(require_scopes("a", "b", any=True))],
+        caller: Annotated[Principal, Depends(require_jwt)],
+        user: Annotated[Dominus, Depends(user_client)],
+    ) -> bool:
+        assert_type(principal.tenant_id, str | None)
+        await user.redis.get(caller.sub)
+        return principal.may("a")
+
+    async def calls() -> None:
+        assert_type(await me(), int)
+        assert_type(await orders(Principal("a"), Principal("b"), dominus), bool)
+
+    app.add_api_route("/calls", calls)
+    assert_type(scoped, Callable[..., str])

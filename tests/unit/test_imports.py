@@ -15,7 +15,7 @@ import dominus
 
 ROOT = Path(dominus.__file__).parent
 HEAVY = {
-    "aiohttp", "asyncpg", "bcrypt", "cryptography", "fakeredis", "httpx", "httpx_aiohttp", "jwt", "lupa", "obstore", "prometheus_client", "psycopg", "tigerbeetle",
+    "aiohttp", "asyncpg", "bcrypt", "cryptography", "fakeredis", "fastapi", "httpx", "httpx_aiohttp", "jwt", "lupa", "obstore", "prometheus_client", "psycopg", "tigerbeetle",
     "pydantic", "pydantic_core", "pydantic_settings", "redis", "rich", "starlette", "typer", "uvicorn", "uvloop", "yarl", "pytest",
 }  # fmt: skip
 # httpx loads rich for its command line wherever it is installed.
@@ -104,8 +104,18 @@ LAYERS: dict[str, set[str]] = {
     "namespaces": {"transport", "contract", "caller", "shipping"},
     "caller": {"transport", "contract", "settings"},
     "names": {"contract"},
+    "integrations": {"caller", "contract", "namespaces", "transport", "__init__"},
     "sessions": {"transport", "contract", "settings", "caller", "crypto"},
-    "client": {"caller", "names", "namespaces", "sessions", "transport", "contract", "settings"},
+    "client": {
+        "caller",
+        "integrations",
+        "names",
+        "namespaces",
+        "sessions",
+        "transport",
+        "contract",
+        "settings",
+    },
     "__init__": {"client"},
     "__main__": {"cli"},
     "orchestrator": {"contract", "crypto", "env_file"},

@@ -1,8 +1,11 @@
-"""auth: the records of who may do what. `entities` is the table, `derive` makes operations of its rows."""
+"""auth: the records of who may do what. `entities` and `accounts` are the table, `derive` makes operations of it."""
 
 from __future__ import annotations
 
+from dominus.contract.guardian import accounts, entities
 from dominus.contract.guardian.derive import guardian
-from dominus.contract.guardian.entities import ENTITIES, LINKS
+
+ENTITIES = (*entities.ENTITIES, *accounts.ACCOUNTS)
+LINKS = (*entities.LINKS, *accounts.ACCOUNT_LINKS)
 
 __all__ = ["ENTITIES", "LINKS", "guardian"]

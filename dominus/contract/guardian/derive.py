@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, create_model
 from typing_extensions import TypedDict
@@ -57,13 +57,13 @@ def _at(path: str, method: str, *errors: str) -> _Place:
     return {"path": path, "method": method, "errors": errors}
 
 
-def derive(entity: Entity[Row]) -> EntityCalls[Row]:
-    """Declare the operations of an entity."""
+def derive(entity: Entity[Row], *errors: str) -> EntityCalls[Row]:
+    """Declare the operations of an entity; `errors` are those of changing one, beside those that its columns tell."""
     name, words = entity.name, entity.words
     update = _models(entity)[3]
     changed = [column for column in entity.columns.values() if column.in_update]
     create, get, listed = _made_and_read(entity)
-    place = _at(_record(entity), "PUT", "not_found", *_codes(changed))
+    place = _at(_record(entity), "PUT", "not_found", *_codes(changed), *errors)
     updating = guardian.write(f"update_{name}", update, entity.row, f"Change a {words}.", **place)
     return EntityCalls(entity, create, get, listed, _deleted(entity), updating)
 
@@ -78,12 +78,12 @@ def _made_and_read(
 ) -> tuple[Operation[Any, Row], Operation[Any, Row], Operation[Any, Records[Row]]]:
     name, row, words, route = entity.name, entity.row, entity.words, entity.route
     create, get, listed, _, _ = _models(entity)
-    made = [column for column in entity.columns.values() if column.in_create]
+    made = [column for column in entity.columns.values() if column.in_create] + [*entity.extra.values()]
     creating = _at(route, "POST", *_codes(made), *errors)
     listing, reading = _at(route, "GET", "invalid_cursor"), _at(_record(entity), "GET", "not_found")
     many = f"List {entity.plural.replace('_', ' ')}, a page at a time."
     return (
-        guardian.write(f"create_{name}", create, row, f"Create a {words}.", **creating),
+        guardian.write(f"create_{name}", create, entity.made_row or row, f"Create a {words}.", **creating),
         guardian.read(f"get_{name}", get, row, f"Read a {words}.", **reading),
         guardian.read(f"list_{entity.plural}", listed, Records[row], many, **listing),
     )
@@ -112,11 +112,17 @@ def _codes(written: Iterable[Column]) -> Iterator[str]:
 def _models(entity: Entity[Any]) -> list[type[Request]]:
     """Return the request models: create, get, list, update, delete."""
     title, words = _title(entity.name), entity.words
-    new = {name: column for name, column in entity.columns.items() if column.in_create}
+    new = {name: column for name, column in entity.columns.items() if column.in_create} | dict(entity.extra)
     changing = {name: column for name, column in entity.columns.items() if column.in_update}
     one: dict[str, tuple[Any, Any]] = {entity.id_field: (Id, ...)}
     example = {entity.id_field: EXAMPLE_ID}
-    filters = {name: (Omit[entity.columns[name].kind], None) for name in entity.filters}
+    filters: dict[str, tuple[Any, Any]] = {
+        **{name: (Omit[entity.columns[name].kind], None) for name in entity.filters},
+        **dict.fromkeys(entity.link_filters, (Omit[Id], None)),
+    }
+    if entity.sorting is not None:
+        filters["order_by"] = (Omit[Literal[entity.sorting.columns]], None)
+        filters["order_desc"] = (Omit[bool], None)
     page: dict[str, tuple[Any, Any]] = {
         "limit": (Annotated[int, Field(ge=1, le=MAX_RECORDS)], 100),
         "offset": (Annotated[int, Field(ge=0, le=2**31 - 1)], 0),
@@ -126,7 +132,7 @@ def _models(entity: Entity[Any]) -> list[type[Request]]:
         _model(
             f"Create{title}",
             f"A new {words}.",
-            {name: column.example for name, column in new.items()},
+            {name: column.example for name, column in new.items() if column.example is not None},
             {name: column.field for name, column in new.items()},
         ),
         _model(f"Get{title}", f"Names a {words}.", example, one),
@@ -135,7 +141,7 @@ def _models(entity: Entity[Any]) -> list[type[Request]]:
             f"Update{title}",
             f"What changes of a {words}; what is left out stays as it is.",
             {**example, **{name: column.example for name, column in changing.items()}},
-            {**one, **{name: (Omit[column.kind], None) for name, column in changing.items()}},
+            {**one, **{name: column.change for name, column in changing.items()}},
         ),
         _model(
             f"Delete{title}", f"Names a {words} to delete.", example, {**one, "force": (Omit[bool], None)}

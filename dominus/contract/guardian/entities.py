@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from dominus.contract.guardian.derive import derive, derive_fixed, derive_link, derive_replaceable
-from dominus.contract.guardian.records import EXAMPLE_ID, Column, Entity, Id, Link
+from dominus.contract.guardian.records import EXAMPLE_ID, MAX_LINKS, Column, Entity, Id, Link
 from dominus.contract.request import Identifier, plain_text
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(plain_text)]
@@ -17,6 +17,7 @@ Text = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
 """PostgreSQL has no NUL in its texts."""
 ScopeSlug = Annotated[str, StringConstraints(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")]
 """Never `*`, which stands for every scope in a token."""
+ScopeSlugs = Annotated[list[ScopeSlug], Field(max_length=MAX_LINKS)]
 Slug = Annotated[str, StringConstraints(max_length=50, pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
 """Short enough for the name of a tenant's schema."""
 Color = Annotated[str, StringConstraints(pattern=r"^#[0-9A-Fa-f]{6}$")]
@@ -133,6 +134,7 @@ ROLES = derive(
             "name": Column(kind=Name, example="editor", is_unique=True),
             "description": _DESCRIPTION,
         },
+        extra={"scope_slugs": Column(kind=ScopeSlugs, example=None, default=None, references=SCOPES.entity)},
     )
 )
 TENANT_CATEGORIES = derive(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Generic, NotRequired, TypeVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
 
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
@@ -28,6 +28,7 @@ __all__ = [
     "RecordDeleted",
     "Records",
     "ReplaceableCalls",
+    "Sorting",
 ]
 
 Row = TypeVar("Row")
@@ -87,11 +88,30 @@ class Column:
     in_update: bool = True
     references: Entity[Any] | None = None
     """It holds the id of one of these."""
+    is_clearable: bool = False
+    """An update empties it by ""; of a text that is no matter of course, such as an id."""
+    is_secret: bool = False
+    """No repr shows it."""
 
     @property
     def field(self) -> tuple[Any, Any]:
         """What pydantic makes a field of: type and default."""
-        return (Omit[self.kind] if self.default is None else self.kind, self.default)
+        kind = Omit[self.kind] if self.default is None else self.kind
+        return (kind, Field(default=self.default, repr=False) if self.is_secret else self.default)
+
+    @property
+    def change(self) -> tuple[Any, Any]:
+        """What pydantic makes a field of an update of: type and default."""
+        return (Omit[self.kind | Literal[""]] if self.is_clearable else Omit[self.kind], None)
+
+
+@dataclass(frozen=True, slots=True)
+class Sorting:
+    """How a list may be sorted. The first column is the usual one."""
+
+    columns: tuple[str, ...]
+    is_descending: bool = False
+    """The usual direction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +127,14 @@ class Entity(Generic[Row]):
     columns: Mapping[str, Column]
     short: str = ""
     """What ids of it are called by, where that is not its name: `<short>_id`."""
+    made_row: type[Any] | None = None
+    """What making one answers, where that is more than the record."""
+    extra: Mapping[str, Column] = field(default_factory=dict[str, Column])
+    """What making one takes besides, and the table has no column for."""
+    sorting: Sorting | None = None
+    """How callers may sort a list; without it, it is sorted by `order`."""
+    link_filters: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What narrows a list besides: the id of a linked record -> the table of the link."""
 
     @property
     def words(self) -> str:

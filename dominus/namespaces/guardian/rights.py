@@ -6,12 +6,12 @@ any namespace as `self`: `auth.create_role` is the very function that `auth.role
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import cached_property
 
 from dominus.contract.guardian import entities as contract
 from dominus.contract.guardian.records import MAX_RECORDS, Records
-from dominus.namespaces.base import Namespace
+from dominus.namespaces.base import Namespace, as_list
 from dominus.namespaces.entity import EntityNamespace
 from dominus.namespaces.link import LinkNamespace, ReplaceableLinks
 
@@ -120,25 +120,36 @@ class Roles(EntityNamespace[contract.Role]):
         return LinkNamespace(self._caller, contract.ROLE_SUBTYPES)
 
     async def create(
-        self: Namespace, name: str, description: str | None = None, *, timeout: float | None = None
+        self: Namespace,
+        name: str,
+        description: str | None = None,
+        *,
+        scope_slugs: Sequence[str] | None = None,
+        timeout: float | None = None,
     ) -> contract.Role:
-        """Create a role, without scopes: `roles.scopes.add` gives it some.
+        """Create a role; `roles.scopes.add` gives it more scopes.
 
         Args:
             name: unique, 1 to 100 characters.
             description: up to 1,000 characters.
+            scope_slugs: the slugs of the scopes that it begins with; all exist, or nothing is made. None without it.
             timeout: seconds for the whole call; the client's without it.
 
         Raises:
             ConflictError: there is a role of this name (code `already_exists`).
+            NotFoundError: there is no scope of one of the slugs; `details["missing"]` lists them.
 
         Example:
             ```python
             await dominus.auth.roles.create("author", "Writes articles.")
             await dominus.auth.create_role("reviewer")  # its flat name
+            await dominus.auth.scopes.create("proofs:read", "Read proofs")
+            await dominus.auth.add_role(name="proof reader", scope_slugs=["proofs:read"])
             ```
         """
-        return await self._ask(contract.ROLES.create, timeout, name=name, description=description)
+        slugs = None if scope_slugs is None else as_list(scope_slugs, "scope_slugs")
+        fields = {"name": name, "description": description, "scope_slugs": slugs}
+        return await self._ask(contract.ROLES.create, timeout, **fields)
 
     async def update(
         self: Namespace,

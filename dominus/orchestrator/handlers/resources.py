@@ -10,6 +10,7 @@ from dominus.orchestrator.engines.objects.digests import PartDigests
 from dominus.orchestrator.engines.postgres.fair_share import FairShare
 from dominus.orchestrator.engines.postgres.pools import secure_pool_size
 from dominus.orchestrator.handlers.refused_writes import RefusedWrites
+from dominus.orchestrator.identity.passwords import Passwords
 from dominus.orchestrator.logs.running import LogKeeping
 from dominus.orchestrator.sql.catalog import Catalog
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from dominus.orchestrator.gateway.logins.credentials import Credentials
     from dominus.orchestrator.gateway.running import RunningGateway
     from dominus.orchestrator.identity.psks import Psks
+    from dominus.orchestrator.identity.rights import RightsOf
+    from dominus.orchestrator.identity.sessions import Revocations
     from dominus.orchestrator.identity.tokens import Tokens
     from dominus.orchestrator.identity.vault import Vault
     from dominus.orchestrator.settings import ServerSettings
@@ -47,9 +50,13 @@ class Resources:
     vault: Vault
     tokens: Tokens
     psks: Psks
+    rights: RightsOf
+    """What users and clients may do."""
     credentials: Credentials
     """The database logins of sessions and of other programs."""
     public_dsn: PublicDsn
+    revocations: Revocations
+    """Which logins are over."""
     gateway: RunningGateway | None = None
     """None: this server runs no gateway."""
     refused_writes: RefusedWrites = field(default_factory=RefusedWrites)
@@ -71,8 +78,11 @@ class Resources:
     """Who may use one for a bulk load besides: a client decides how long that takes, so they are a quarter of all."""
     logs: LogKeeping = field(init=False)
     """The lines of programs."""
+    passwords: Passwords = field(init=False)
+    """Of users: how they are stored and verified."""
 
     def __post_init__(self) -> None:
+        self.passwords = Passwords(self.vault)
         self.catalog = Catalog(self.postgres)
         self.files_share = FairShare(
             PARTS_AT_ONCE,

@@ -128,6 +128,7 @@ async def _maintain(resources: Resources) -> None:
     from dominus.orchestrator.handlers.idempotency import purge
     from dominus.orchestrator.outbox.store import purge as purge_mails
     from dominus.orchestrator.services.files import collect
+    from dominus.orchestrator.services.portal import purge as purge_logins
 
     jobs: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
         (
@@ -144,6 +145,7 @@ async def _maintain(resources: Resources) -> None:
             "purging mails",
             lambda: purge_mails(resources.postgres.system, resources.settings.courier_retention_days),
         ),
+        ("purging logins", lambda: purge_logins(resources.postgres)),
     ]
     while True:
         await asyncio.sleep(MAINTENANCE_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dominus.contract import envelope
 from dominus.contract.kinds import Auth
-from dominus.errors import AuthenticationError, RateLimitError
+from dominus.errors import AuthenticationError, DominusError, RateLimitError
 from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.http.exchange import Exchange, address_of
 from dominus.orchestrator.identity.principal import Principal
@@ -90,6 +90,13 @@ class Authentication:
             if wait:
                 raise RateLimitError("too many refused tokens from this address", retry_after=wait) from error
             raise
+
+    def counted(self, exchange: Exchange, error: DominusError) -> DominusError:
+        """Count a login that failed as a refused token of its address; return what the caller is told."""
+        wait = self._refused.take(address_of(exchange)) if error.code == "login_failed" else 0.0
+        if wait:
+            return RateLimitError("too many failed logins from this address", retry_after=wait)
+        return error
 
     async def _known(self, exchange: Exchange, auth: Auth) -> Principal:
         exchange.refuse_repeated(*SINGLE_HEADERS)

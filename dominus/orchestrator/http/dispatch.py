@@ -72,6 +72,7 @@ class Dispatcher:
             status, body = 499, b""
         except Exception as error:  # noqa: BLE001 - the one place where what went wrong becomes an answer
             failure = error if isinstance(error, DominusError) else _unforeseen(exchange, error)
+            failure = self.authentication.counted(exchange, failure)
             self._resources.refused_writes.note(failure)
             status, body, headers = failure_of(exchange, failure)
             await exchange.body.drain()

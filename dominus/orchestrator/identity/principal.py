@@ -25,6 +25,11 @@ class Principal:
     expires_at: float = field(default=math.inf, compare=False)
     """Unix time at which the token ends; nothing that is made with it lives longer. A PSK has no end."""
 
+    session_id: str | None = None
+    """The login that this token belongs to; None for a token that no login gave."""
+    tenant_id: str | None = None
+    """The tenant that a user or client is active in; None: none, or no login."""
+
     @property
     def place(self) -> tuple[str, str]:
         """Project and environment."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -14,9 +14,11 @@ from jwt.algorithms import RSAAlgorithm
 from pydantic_core import from_json
 
 from dominus.contract.sessions import AUDIENCE, scope_of
+from dominus.contract.tokens import ISSUER, LEEWAY_SECONDS, MAX_TOKEN_LENGTH, header_fault
 from dominus.errors import AuthenticationError, ValidationError
 from dominus.orchestrator.identity.principal import Principal
 from dominus.orchestrator.identity.psks import digest_of
+from dominus.orchestrator.identity.sessions import Revocations
 from dominus.orchestrator.identity.signing_keys import SigningKeys
 
 if TYPE_CHECKING:
@@ -27,12 +29,7 @@ __all__ = ["ISSUER", "MAX_TOKEN_LENGTH", "SessionGrant", "Tokens"]
 
 T = TypeVar("T")
 
-ISSUER = "dominus"
-MAX_TOKEN_LENGTH = 8192
-"""Characters. Proxies allow headers of 8 to 16 kB."""
 _SESSION = "session"
-# Replicas' clocks differ; the published client allows no leeway, so that iat is rounded down besides.
-_IAT_LEEWAY_SECONDS = 30
 _MAX_VERIFIED = 10_000
 
 
@@ -57,8 +54,10 @@ class Tokens:
         *,
         lifetime_seconds: int = 900,
         clock: Callable[[], float] = time.time,
+        revocations: Revocations | None = None,
     ) -> None:
         self.lifetime_seconds = lifetime_seconds
+        self._revocations = revocations
         self._clock = clock
         self._keys = SigningKeys(pool, vault, clock)
         self._verified: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
@@ -82,6 +81,12 @@ class Tokens:
         """Return a token that says who `principal` is, by default for `lifetime_seconds` of the settings."""
         return self._signed(principal, lifetime_seconds or self.lifetime_seconds, {})
 
+    def mint_login(
+        self, principal: Principal, lifetime_seconds: int, more: Mapping[str, str | list[str] | None]
+    ) -> str:
+        """Return a token of a login: that of a session, with claims that say more of its user."""
+        return self._signed(principal, lifetime_seconds, more)
+
     def session_seconds(self, principal: Principal, asked_seconds: int) -> int:
         """Return how long a session token may live that `principal` asks for: no longer than its own token.
 
@@ -103,7 +108,7 @@ class Tokens:
         session = replace(principal, use=_SESSION, scopes=frozenset({scope_of(target)}))
         return self._signed(session, lifetime_seconds, {"aud": AUDIENCE, "target": target})
 
-    def _signed(self, principal: Principal, lifetime_seconds: int, more: dict[str, str]) -> str:
+    def _signed(self, principal: Principal, lifetime_seconds: int, more: Mapping[str, Any]) -> str:
         key = self._keys.signing()
         issued_at = int(self._clock())
         claims = {
@@ -116,6 +121,8 @@ class Tokens:
             "scopes": sorted(principal.scopes),
             "project": principal.project,
             "environment": principal.environment,
+            **({"sid": principal.session_id} if principal.session_id is not None else {}),
+            **({"tenant_id": principal.tenant_id} if principal.tenant_id is not None else {}),
             **more,
         }
         token = jwt.encode(claims, key.private, algorithm="RS256", headers={"kid": key.kid})
@@ -130,9 +137,12 @@ class Tokens:
         """Return whom a token speaks for.
 
         Raises:
-            AuthenticationError: it is malformed, expired, not ours, or not for this use.
+            AuthenticationError: it is malformed, expired, not ours, or not for this use; or its session is over.
         """
-        return await self._judged(token, self._verified, _principal_of)
+        principal = await self._judged(token, self._verified, _principal_of)
+        if principal.session_id is not None:
+            await self._check_session(principal)
+        return principal
 
     async def verify_session(self, token: str) -> SessionGrant:
         """Return what a session token opens, and to whom.
@@ -140,7 +150,18 @@ class Tokens:
         Raises:
             AuthenticationError: it is malformed, expired, not ours, or no session token.
         """
-        return await self._judged(token, self._grants, _grant_of)
+        grant = await self._judged(token, self._grants, _grant_of)
+        if grant.principal.session_id is not None:
+            await self._check_session(grant.principal)
+        return grant
+
+    async def _check_session(self, principal: Principal) -> None:
+        if self._revocations is not None and await self._revocations.has(principal):
+            raise AuthenticationError(
+                "this login is over: it was ended, or its user may not log in any more",
+                code="session_revoked",
+                hint="log in again",
+            )
 
     async def _judged(
         self,
@@ -184,8 +205,8 @@ class Tokens:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError):
             raise _refused("its header cannot be read") from None
-        if header.get("alg") != "RS256":
-            raise _refused("it is not signed with RS256")
+        if fault := header_fault(header):
+            raise _refused(fault)
         key = await self._keys.named(header.get("kid"))
         if key is None:
             raise _refused("its key is unknown or retired")
@@ -226,6 +247,7 @@ def _read_claims(claims: dict[str, Any], now: float) -> tuple[Principal, float]:
         raise _refused("it was issued elsewhere")
     try:
         issued_at, expires_at = float(claims["iat"]), float(claims["exp"])
+        begins_at = float(claims.get("nbf", issued_at))
         principal = Principal(
             claims["sub"],
             claims["use"],
@@ -233,14 +255,26 @@ def _read_claims(claims: dict[str, Any], now: float) -> tuple[Principal, float]:
             claims["project"],
             claims["environment"],
             expires_at=expires_at,
+            session_id=_text_of(claims, "sid"),
+            tenant_id=_text_of(claims, "tenant_id"),
         )
     except (KeyError, TypeError, ValueError):
         raise _refused("a claim is missing") from None
     if now >= expires_at:
         raise AuthenticationError("the token has expired", code="token_expired", hint="mint a new one")
-    if issued_at > now + _IAT_LEEWAY_SECONDS:
+    # Replicas' clocks differ; the published client allows no leeway, so that iat is rounded down besides.
+    if issued_at > now + LEEWAY_SECONDS:
         raise _refused("it was issued in the future")
+    if begins_at > now + LEEWAY_SECONDS:
+        raise _refused("it is not valid yet")
     return principal, expires_at
+
+
+def _text_of(claims: dict[str, Any], name: str) -> str | None:
+    value = claims.get(name)
+    if value is not None and not isinstance(value, str):
+        raise TypeError(name)
+    return value
 
 
 def _refused(why: str) -> AuthenticationError:

@@ -13,6 +13,7 @@ from dominus.orchestrator.services import (
     guardian,
     health,
     logs,
+    portal,
     redis,
     secrets,
     secure,
@@ -36,6 +37,7 @@ _SERVICES = (
     courier,
     health,
     logs,
+    portal,
 )
 
 

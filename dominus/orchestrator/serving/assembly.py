@@ -29,7 +29,9 @@ from dominus.orchestrator.gateway.running import RunningGateway
 from dominus.orchestrator.handlers.refused_writes import RefusedWrites
 from dominus.orchestrator.handlers.resources import Resources
 from dominus.orchestrator.home import HomeLock, hold, open_home, read_or_create_secret
-from dominus.orchestrator.identity.psks import Psks
+from dominus.orchestrator.identity.psks import ClientKeys, Psks
+from dominus.orchestrator.identity.rights import RightsOf
+from dominus.orchestrator.identity.sessions import Revocations
 from dominus.orchestrator.identity.tokens import Tokens
 from dominus.orchestrator.identity.vault import MASTER_KEY_BYTES, Vault, parse_master_keys
 from dominus.orchestrator.net.tasks import end_task
@@ -175,8 +177,14 @@ class OpenResources:
         redis = await RedisEngine.open(_given(settings.redis_url), server_key=server_key)
         stack.push_async_callback(redis.aclose)
         await vault.rewrap(postgres.system)
-        tokens = Tokens(postgres.system, vault, lifetime_seconds=settings.token_lifetime)
-        psks = Psks(postgres.system, root_token=self._process.root_token)
+        revocations = Revocations(postgres.system, postgres.listen, lifetime_seconds=settings.token_lifetime)
+        stack.push_async_callback(revocations.aclose)
+        tokens = Tokens(
+            postgres.system, vault, lifetime_seconds=settings.token_lifetime, revocations=revocations
+        )
+        rights = RightsOf(postgres)
+        clients = ClientKeys(vault, rights)
+        psks = Psks(postgres.system, root_token=self._process.root_token, clients=clients)
         await tokens.start()
         of_sessions = redis.of_sessions()
         if of_sessions is not redis:
@@ -193,6 +201,8 @@ class OpenResources:
             vault=vault,
             tokens=tokens,
             psks=psks,
+            revocations=revocations,
+            rights=rights,
             refused_writes=refused_writes,
         )
         resources.objects = _objects(self._process)

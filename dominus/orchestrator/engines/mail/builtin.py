@@ -76,6 +76,25 @@ BUILT_IN: Mapping[str, Parts] = {
             "{{action_url}}\n\nIf you do not know {{product_name}}, please ignore this mail.\n"
         ),
     ),
+    "registration-notice": Parts(
+        subject="Your registration with {{product_name}}",
+        html=_page(
+            "<p>Hello {{name}},</p>",
+            "<p>somebody registered with {{product_name}} under this address and the name {{name}}.</p>",
+            "{{#has_account}}<p>There is an account with this address already: please log in, or ask for a new "
+            "password.</p>{{/has_account}}"
+            "{{^has_account}}<p>The name is taken: please choose another one.</p>{{/has_account}}",
+            _button("Go there"),
+            "<p>If it was not you, you need not do anything.</p>",
+        ),
+        text=(
+            "Hello {{name}},\n\nsomebody registered with {{product_name}} under this address and the name {{name}}.\n"
+            "{{#has_account}}\nThere is an account with this address already: please log in, or ask for a new "
+            "password.\n{{/has_account}}"
+            "{{^has_account}}\nThe name is taken: please choose another one.\n{{/has_account}}"
+            "\n{{action_url}}\n\nIf it was not you, you need not do anything.\n"
+        ),
+    ),
     "invitation": Parts(
         subject="{{inviter_name}} invites you to {{product_name}}",
         html=_page(

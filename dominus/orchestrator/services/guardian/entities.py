@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -11,7 +12,7 @@ import asyncpg
 from dominus.contract.guardian.records import Entity, EntityCalls, FixedCalls, RecordDeleted, Records
 from dominus.contract.request import Request
 from dominus.errors import ConflictError, NotFoundError
-from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
+from dominus.orchestrator.engines.postgres.errors import FAILURES, attribute, from_postgres
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import written
 from dominus.orchestrator.handlers.registry import Handlers
@@ -20,7 +21,7 @@ from dominus.orchestrator.services.guardian.statements import EntityStatements
 if TYPE_CHECKING:
     from dominus.orchestrator.engines.postgres.typing import Connection, Record
 
-__all__ = ["EntityHandlers", "entity_handlers", "fetched", "missing", "place_of", "record_of"]
+__all__ = ["EntityHandlers", "changed", "entity_handlers", "fetched", "missing", "place_of", "record_of"]
 
 
 def entity_handlers(handlers: Handlers, calls: FixedCalls[Any], its: EntityHandlers | None = None) -> None:
@@ -39,19 +40,23 @@ class EntityHandlers:
 
     def __init__(self, entity: Entity[Any]) -> None:
         self._entity = entity
-        self._sql = EntityStatements(entity)
+        self.sql = EntityStatements(entity)
 
     async def create(self, ctx: Context, request: Request) -> RawJson:
         """Make a record."""
 
         async def change(connection: Connection) -> dict[str, Any]:
-            await self._check_references(ctx, connection, request)
-            sql, values = self._sql.insert(request)
-            made = record_of(await self._one(ctx, connection, request, sql, values))
-            await self.made(ctx, connection, made)
-            return made
+            return await self.insert(ctx, connection, request)
 
         return await written(ctx, change)
+
+    async def insert(self, ctx: Context, connection: Connection, request: Request) -> dict[str, Any]:
+        """Make a record in a transaction that has begun."""
+        await self._check_references(ctx, connection, request)
+        sql, values = self.sql.insert(request)
+        made = record_of(await self._one(ctx, connection, request, sql, values))
+        await self.made(ctx, connection, made)
+        return made
 
     async def made(self, ctx: Context, connection: Connection, record: dict[str, Any]) -> None:
         """Do what belongs to a new record, in its transaction."""
@@ -59,24 +64,34 @@ class EntityHandlers:
     async def deleting(self, ctx: Context, connection: Connection, request: Any, name: str) -> None:
         """Refuse the end of a record, or prepare it, in its transaction; `name` is what it is listed by."""
 
+    async def changing(self, ctx: Context, connection: Connection, request: Any) -> None:
+        """Check what belongs to a change, in its transaction."""
+
     async def deleted(self, ctx: Context, connection: Connection, record: dict[str, Any]) -> None:
         """Do what belongs to the end of a record, in its transaction."""
+
+    async def lock(self, ctx: Context, connection: Connection, record_id: str) -> dict[str, Any]:
+        """Return a record, and keep it as it is until the end of the transaction."""
+        row = await connection.fetchrow(f"{self.sql.get} FOR NO KEY UPDATE", *place_of(ctx), record_id)
+        if row is None:
+            raise missing(self._entity, [record_id])
+        return record_of(row)
 
     async def get(self, ctx: Context, request: Any) -> dict[str, Any]:
         """Return a record."""
         record_id = getattr(request, self._entity.id_field)
-        rows = await fetched(ctx, self._sql.get, record_id)
+        rows = await fetched(ctx, self.sql.get, record_id)
         if not rows:
             raise missing(self._entity, [record_id])
         return record_of(rows[0])
 
     async def list(self, ctx: Context, request: Any) -> Records[Any]:
         """Return a page of records."""
-        (page, values), (count, count_values) = self._sql.list(request)
+        (page, values), (count, count_values) = self.sql.list(request)
         rows = await fetched(ctx, page, *values)
         total = (await fetched(ctx, count, *count_values))[0][0]
         items = [record_of(row) for row in rows[: request.limit]]
-        cursor = self._sql.cursor_after(items[-1]) if len(rows) > request.limit else None
+        cursor = self.sql.cursor_after(items[-1], request) if len(rows) > request.limit else None
         return {"items": items, "total": total, "cursor": cursor}
 
     async def update(self, ctx: Context, request: Request) -> RawJson:
@@ -84,29 +99,30 @@ class EntityHandlers:
 
         async def change(connection: Connection) -> dict[str, Any]:
             await self._check_references(ctx, connection, request)
-            sql, values = self._sql.update(request)
+            await self.changing(ctx, connection, request)
+            sql, values = self.sql.update(request)
             return record_of(await self._one(ctx, connection, request, sql, values))
 
-        return await written(ctx, change)
+        return await changed(ctx, change)
 
     async def delete(self, ctx: Context, request: Any) -> RawJson:
         """Delete a record."""
         record_id = getattr(request, self._entity.id_field)
 
         async def change(connection: Connection) -> RecordDeleted:
-            found = await connection.fetchrow(self._sql.lock, *place_of(ctx), record_id)
+            found = await connection.fetchrow(self.sql.lock, *place_of(ctx), record_id)
             if found is None:
                 raise missing(self._entity, [record_id])
             await self.deleting(ctx, connection, request, found[0])
             if not request.force:
                 await self._check_uses(ctx, connection, record_id, found[0])
-            row = await connection.fetchrow(self._sql.get, *place_of(ctx), record_id)
-            for statement in (*self._sql.release, self._sql.delete):
+            row = await connection.fetchrow(self.sql.get, *place_of(ctx), record_id)
+            for statement in (*self.sql.release, self.sql.delete):
                 await connection.execute(statement, *place_of(ctx), record_id)
             await self.deleted(ctx, connection, record_of(row) if row is not None else {})
             return {"id": record_id, "deleted": True}
 
-        return await written(ctx, change)
+        return await changed(ctx, change)
 
     async def _one(
         self, ctx: Context, connection: Connection, request: Request, sql: str, values: list[Any]
@@ -114,30 +130,30 @@ class EntityHandlers:
         try:
             row = await connection.fetchrow(sql, *place_of(ctx), *values)
         except asyncpg.UniqueViolationError as error:
-            raise self._taken(request) from error
+            raise self._taken(request, attribute(error, "constraint_name") or "") from error
         if row is None:
             raise missing(self._entity, [getattr(request, self._entity.id_field)])
         return row
 
-    def _taken(self, request: Request) -> ConflictError:
-        unique = {
-            name: getattr(request, name) for name, column in self._entity.columns.items() if column.is_unique
-        }
+    def _taken(self, request: Request, constraint: str) -> ConflictError:
+        names = [name for name, column in self._entity.columns.items() if column.is_unique]
+        # Of several, the constraint says which.
+        unique = {name: getattr(request, name) for name in names if len(names) == 1 or name in constraint}
         said = ", ".join(f"{name} {value!r}" for name, value in unique.items())
         return ConflictError(
             f"there is a {self._entity.words} with {said} already", code="already_exists", details=unique
         )
 
     async def _check_references(self, ctx: Context, connection: Connection, request: Request) -> None:
-        for name, other, sql in self._sql.references:
+        for name, other, sql in self.sql.references:
             named = getattr(request, name, None)
-            if named is not None and await connection.fetchrow(sql, *place_of(ctx), named) is None:
+            if named and await connection.fetchrow(sql, *place_of(ctx), named) is None:
                 raise missing(other, [named])
 
     async def _check_uses(self, ctx: Context, connection: Connection, record_id: str, name: str) -> None:
-        if self._sql.uses is None:
+        if self.sql.uses is None:
             return
-        rows = await connection.fetch(self._sql.uses, *place_of(ctx), record_id)
+        rows = await connection.fetch(self.sql.uses, *place_of(ctx), record_id)
         if rows:
             users = [dict(row.items()) for row in rows]
             said = ", ".join(f"{user['kind'].replace('_', ' ')} {user['name']!r}" for user in users[:5])
@@ -147,6 +163,14 @@ class EntityHandlers:
                 details={"used_by": users},
                 hint="take it away from them first, or delete with force=True",
             )
+
+
+async def changed(ctx: Context, change: Callable[[Connection], Awaitable[object]]) -> RawJson:
+    """Change records that rights may follow from, once."""
+    answer = await written(ctx, change)
+    # The others are notified; the caller's next request here shall not have to race with that.
+    ctx.resources.rights.forget()
+    return answer
 
 
 async def fetched(ctx: Context, sql: str, *values: Any) -> list[Record]:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from dominus.contract.guardian.records import Link, LinkCalls, LinksChanged, ReplaceableCalls
 from dominus.orchestrator.handlers.context import Context, RawJson
-from dominus.orchestrator.handlers.idempotency import written
 from dominus.orchestrator.handlers.registry import Handlers
-from dominus.orchestrator.services.guardian.entities import fetched, missing, place_of, record_of
+from dominus.orchestrator.services.guardian.entities import changed, fetched, missing, place_of, record_of
 from dominus.orchestrator.services.guardian.statements import LinkStatements
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class _LinkHandlers:
             await self._check(ctx, connection, ids)
             return {"added": _count(await connection.execute(self._sql.add, *place_of(ctx), owner_id, ids))}
 
-        return await written(ctx, change)
+        return await changed(ctx, change)
 
     async def remove(self, ctx: Context, request: Any) -> RawJson:
         async def change(connection: Connection) -> LinksChanged:
@@ -52,7 +51,7 @@ class _LinkHandlers:
             said = await connection.execute(self._sql.remove, *place_of(ctx), owner_id, ids)
             return {"removed": _count(said)}
 
-        return await written(ctx, change)
+        return await changed(ctx, change)
 
     async def set(self, ctx: Context, request: Any) -> RawJson:
         async def change(connection: Connection) -> list[dict[str, Any]]:
@@ -63,7 +62,7 @@ class _LinkHandlers:
             rows = await connection.fetch(self._sql.list, *place_of(ctx), owner_id)
             return [record_of(row) for row in rows]
 
-        return await written(ctx, change)
+        return await changed(ctx, change)
 
     async def _locked(self, ctx: Context, connection: Connection, request: Any) -> tuple[str, list[str]]:
         """Keep the owner as it is until the end of the transaction; return its id and the linked ids."""

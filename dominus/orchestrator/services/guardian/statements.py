@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime as dt
 import uuid
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from dominus.contract.guardian import ENTITIES, LINKS
-from dominus.contract.guardian.records import Entity, Link
+from dominus.contract.guardian.records import Column, Entity, Link
 from dominus.contract.request import Request
 from dominus.errors import ValidationError
 
@@ -21,6 +22,8 @@ Query = tuple[str, list[Any]]
 _PLACE = "project = $1 AND environment = $2"
 MAX_USES = 100
 """So many of those who use a record are named."""
+_TYPES = {"created_at": "timestamptz", "updated_at": "timestamptz", "sort_order": "integer"}
+"""Of the columns that lists are sorted by; the others are text."""
 
 
 class EntityStatements:
@@ -48,7 +51,10 @@ class EntityStatements:
         names = ", ".join(["project", "environment", *self._new])
         values = ", ".join(f"${index}" for index in range(1, len(self._new) + 3))
         self._insert = f"INSERT INTO {self._table} ({names}) VALUES ({values}) RETURNING {self._shown}"
-        sets = [f"{name} = coalesce(${index}, {name})" for index, name in enumerate(self._changing, 4)]
+        sets = [
+            f"{name} = {_changed(name, entity.columns[name], index)}"
+            for index, name in enumerate(self._changing, 4)
+        ]
         changes = ", ".join([*sets, "updated_at = now()"])
         self._update = f"UPDATE {self._table} SET {changes} {one} RETURNING {self._shown}"
 
@@ -75,21 +81,52 @@ class EntityStatements:
             if getattr(request, name) is not None:
                 values.append(getattr(request, name))
                 where.append(f"{name} = ${len(values) + 2}")
+        for name, table in self._entity.link_filters.items():
+            if getattr(request, name) is not None:
+                values.append(getattr(request, name))
+                mine = f"SELECT {self._entity.id_field} FROM dominus.{table} WHERE {_PLACE}"
+                where.append(f"id IN ({mine} AND {name} = ${len(values) + 2})")
         count = f"SELECT count(*) FROM {self._table} WHERE {' AND '.join(where)}", list(values)
+        column, is_descending = self._sorted_by(request)
         if request.cursor is not None:
-            values += _position(request.cursor)
-            where.append(f"({self._entity.order}, id) > (${len(values) + 1}, ${len(values) + 2})")
+            name, record_id = _position(request.cursor, column, is_descending=is_descending)
+            values += [name, record_id]
+            place = f"(${len(values) + 1}::text::{_TYPES.get(column, 'text')}, ${len(values) + 2})"
+            where.append(f"({column}, id) {'<' if is_descending else '>'} {place}")
         values += [request.limit + 1, request.offset]
+        way = " DESC" if is_descending else ""
         page = (
             f"SELECT {self._shown} FROM {self._table} WHERE {' AND '.join(where)}"
-            f" ORDER BY {self._entity.order}, id LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}"
+            f" ORDER BY {column}{way}, id{way} LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}"
         )
         return (page, values), count
 
-    def cursor_after(self, record: dict[str, Any]) -> str:
-        """Write the cursor that follows a record."""
-        key = to_json([record[self._entity.order], record["id"]])
+    def cursor_after(self, record: dict[str, Any], request: Any) -> str:
+        """Write the cursor that follows a record in the order of a list."""
+        column, is_descending = self._sorted_by(request)
+        key = to_json([str(record[column]), record["id"], *_way(column, is_descending=is_descending)])
         return base64.urlsafe_b64encode(key).rstrip(b"=").decode()
+
+    def _sorted_by(self, request: Any) -> tuple[str, bool]:
+        """Return the column that a list is sorted by, and whether the last comes first. Both come from the table."""
+        sorting = self._entity.sorting
+        if sorting is None:
+            return self._entity.order, False
+        column = sorting.columns[0] if request.order_by is None else request.order_by
+        return column, sorting.is_descending if request.order_desc is None else request.order_desc
+
+
+def _changed(name: str, column: Column, index: int) -> str:
+    """Write the new value of a column: None leaves it."""
+    if column.is_clearable:
+        return (
+            f"CASE WHEN ${index} = '' THEN NULL ELSE coalesce(nullif(${index}::text, '')::uuid, {name}) END"
+        )
+    return f"coalesce(${index}, {name})"
+
+
+def _way(column: str, *, is_descending: bool) -> list[str]:
+    return [f"-{column}" if is_descending else column]
 
 
 def _references(entity: Entity[Any]) -> list[tuple[Entity[Any], str]]:
@@ -121,13 +158,28 @@ def _uses(entity: Entity[Any]) -> str | None:
     return f"{' UNION '.join(queries)} ORDER BY 1, 3, 2 LIMIT {MAX_USES}" if queries else None
 
 
-def _position(cursor: str) -> list[str]:
+def _position(cursor: str, column: str, *, is_descending: bool) -> tuple[str, str]:
     try:
         said: Any = from_json(base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True))
-        name, record_id = said
-        return [_text(name), str(uuid.UUID(_text(record_id)))]
+        name, record_id, *way = said
+        _check_way(way, _way(column, is_descending=is_descending))
+        return _sortable(column, _text(name)), str(uuid.UUID(_text(record_id)))
     except (binascii.Error, ValueError, TypeError):
         raise ValidationError("the cursor is not one that a page gave", code="invalid_cursor") from None
+
+
+def _check_way(said: list[Any], wanted: list[str]) -> None:
+    """Refuse the cursor of another order: it would begin anywhere."""
+    if said != wanted:
+        raise ValueError
+
+
+def _sortable(column: str, text: str) -> str:
+    """Refuse what is none of the column's values."""
+    kind = _TYPES.get(column)
+    if kind == "integer":
+        return str(int(text))
+    return dt.datetime.fromisoformat(text).isoformat() if kind == "timestamptz" else text
 
 
 def _text(value: object) -> str:

@@ -1,0 +1,1 @@
+"""Dominus in other frameworks; each module needs its framework installed."""
