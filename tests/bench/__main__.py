@@ -19,6 +19,7 @@ import client
 import files
 import gateway
 import log_lines
+import logins
 import outage
 import overhead
 import queries
@@ -45,6 +46,7 @@ PARTS = {
     "outage": outage.run,
     "tenants": tenants.run,
     "logs": log_lines.run,
+    "logins": logins.run,
 }
 ROUNDS = {"outage": 1}
 """How often each contender runs, where it is not 5: an outage takes as long as it takes."""
