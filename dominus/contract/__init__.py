@@ -15,6 +15,7 @@ __all__ = ["operations", "services"]
 def services() -> tuple[Service, ...]:
     """Return every service: the one list that client, server, documents and tests read."""
     from dominus.contract import (
+        admin,
         auth,
         courier,
         db,
@@ -44,6 +45,7 @@ def services() -> tuple[Service, ...]:
         courier.courier,
         health.health,
         logs.logs,
+        admin.admin,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dominus.contract import services
 from dominus.orchestrator.handlers.registry import Handler
 from dominus.orchestrator.services import (
+    admin,
     auth,
     courier,
     db,
@@ -36,6 +37,7 @@ _SERVICES = (
     courier,
     health,
     logs,
+    admin,
 )
 
 
