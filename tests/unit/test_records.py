@@ -40,7 +40,7 @@ async def test_only_what_is_given_is_sent(make_rig: MakeRig):
 
 
 async def test_a_new_password_travels_as_its_hash_alone(make_rig: MakeRig):
-    user = roles("a")[0]
+    user = {**roles("a")[0], "username": "ada", "email": "ada@example.com", "status": "active"}
     rig = make_rig(ok(user), ok({"id": ID, "updated": True}), ok({"valid": True}))
     await rig.client.auth.create_user("ada", "ada@example.com", "correct horse")
     await rig.client.auth.update_password(ID, "correct horse")
