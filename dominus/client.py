@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import httpx
 
     from dominus.contract.secrets import SecretStored
+    from dominus.namespaces.admin import Admin
     from dominus.namespaces.auth import Auth
     from dominus.namespaces.courier import Courier
     from dominus.namespaces.db import Db
@@ -191,6 +192,13 @@ class Dominus:
         from dominus.namespaces.files import Files
 
         return Files(self._caller)
+
+    @cached_property
+    def admin(self) -> Admin:
+        """The records that whoever administers a project begins with."""
+        from dominus.namespaces.admin import Admin
+
+        return Admin(self._caller)
 
     @cached_property
     def health(self) -> Health:
