@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, NotRequired, get_origin, get_type_hints
 
 from dominus import Dominus, crypto, errors, sessions, testing
-from dominus.contract import auth, codes, db, ddl, health, logs, operations, redis, secrets, services
+from dominus.contract import admin, auth, codes, db, ddl, health, logs, operations, redis, secrets, services
 from dominus.contract import courier as courier_calls
 from dominus.contract import portal as portal_calls
 from dominus.contract import sessions as session_calls
@@ -28,6 +28,7 @@ from dominus.contract.guardian import entities as guardian_entities
 from dominus.contract.guardian import records as guardian_records
 from dominus.integrations.namespace import FastAPINamespace
 from dominus.names import METHOD_OF, callable_names
+from dominus.namespaces.admin import Admin
 from dominus.namespaces.auth import Auth
 from dominus.namespaces.courier import Courier
 from dominus.namespaces.db import Db, QueryRows
@@ -65,6 +66,7 @@ NAMESPACES: dict[str, type] = {
     "auth": Auth,
     "courier": Courier,
     "health": Health,
+    "admin": Admin,
     "logs": Logs,
     "sessions": Sessions,
     "fastapi": FastAPINamespace,
@@ -90,6 +92,7 @@ CONTRACT = (
     logs,
     courier_calls,
     portal_calls,
+    admin,
 )
 FLAT = {names.__name__, link_names.__name__, account_names.__name__}
 """Modules of methods that are other names for methods that are told."""

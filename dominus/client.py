@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from dominus.contract.secrets import SecretStored
     from dominus.integrations.namespace import FastAPINamespace
+    from dominus.namespaces.admin import Admin
     from dominus.namespaces.auth import Auth
     from dominus.namespaces.courier import Courier
     from dominus.namespaces.db import Db
@@ -192,6 +193,13 @@ class Dominus:
         from dominus.namespaces.files import Files
 
         return Files(self._caller)
+
+    @cached_property
+    def admin(self) -> Admin:
+        """The records that whoever administers a project begins with."""
+        from dominus.namespaces.admin import Admin
+
+        return Admin(self._caller)
 
     @cached_property
     def health(self) -> Health:

@@ -15,6 +15,7 @@ __all__ = ["operations", "services"]
 def services() -> tuple[Service, ...]:
     """Return every service: the one list that client, server, documents and tests read."""
     from dominus.contract import (
+        admin,
         auth,
         courier,
         db,
@@ -46,6 +47,7 @@ def services() -> tuple[Service, ...]:
         health.health,
         logs.logs,
         portal.portal,
+        admin.admin,
     )
 
 

@@ -21,6 +21,7 @@ import gateway
 import jwt_checks
 import log_lines
 import open_sql
+import logins
 import outage
 import overhead
 import queries
@@ -49,6 +50,7 @@ PARTS = {
     "outage": outage.run,
     "tenants": tenants.run,
     "logs": log_lines.run,
+    "logins": logins.run,
 }
 ROUNDS = {"outage": 1}
 """How often each contender runs, where it is not 5: an outage takes as long as it takes."""

@@ -338,6 +338,13 @@ async def auth(said):
     said["public_key"] = await outcome(dominus("auth.jwks"))
 
 
+async def admin(said):
+    said["reseed"] = await outcome(dominus.admin.reseed_admin_category())
+    said["again"] = await outcome(dominus.admin.reseed_admin_category())
+    # It has no way to say that it is meant.
+    said["reset"] = await outcome(dominus.admin.reset_admin_category())
+
+
 RECORDS = {
     "scope": {"slug": "articles:write", "display_name": "Write articles", "description": "why"},
     "role": {"name": "editor", "description": "why"},

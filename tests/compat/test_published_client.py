@@ -97,7 +97,7 @@ def run(python: Path, url: str, token: str, *parts: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def said(live: Live, published_python: Path) -> dict[str, Any]:
     parts = ["secrets", "tables", "secure", "shapes", "cache", "files", "health", "auth", "records"]
-    parts += ["signatures", "unknown", "lines", "courier", "portal", "open_sql"]
+    parts += ["signatures", "unknown", "lines", "courier", "portal", "open_sql", "admin"]
     return run(published_python, live.url, live.psk, *parts)
 
 
@@ -491,6 +491,14 @@ def test_the_flat_names_take_what_those_of_the_published_client_take(said: dict[
             assert ours == theirs, name
             walked += 1
     assert walked >= len(guardian.operations)
+
+
+def test_what_administrators_begin_with_is_seeded_once(said: dict[str, Any]) -> None:
+    part = Part(said["admin"])
+    assert part["reseed"]["success"] is True
+    assert part["reseed"]["seeded_entities"]["roles"] == 1
+    assert set(part["again"]["seeded_entities"].values()) == {0}
+    assert part.refused("reset")[:2] == (400, "confirm_required")
 
 
 def test_mails_are_accepted_and_lie_in_the_outbox(said: dict[str, Any]) -> None:

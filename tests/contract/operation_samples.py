@@ -536,6 +536,10 @@ SAMPLES: Mapping[str, Sample] = {
         shape=lambda found, _: {"logs": len(found["logs"]), "cursor": found["cursor"].count(":") == 2},
     ),
     "health.check": Sample({"status": "ok", "version": __version__, "engines": ENGINES}),
+    "admin.reseed_admin_category": Sample(shape=lambda result, _tag: sorted(result["seeded_entities"])),
+    "admin.reset_admin_category": Sample(
+        "done", shape=lambda result, _tag: "done" if result["success"] else ""
+    ),
     "health.ping": Sample({"status": "ok"}),
     "health.warmup": Sample({"status": "ok", "engines": ENGINES}),
 }

@@ -24,7 +24,7 @@ from dominus import (
     RateLimitError,
     ValidationError,
 )
-from dominus.orchestrator.services.portal import failures, links, sessions
+from dominus.orchestrator.services.portal import failures, links, purge, sessions
 from dominus.orchestrator.serving.in_process import EmbeddedTransport
 
 __all__ = ["make_server", "process_resources", "server"]
@@ -380,6 +380,43 @@ async def test_the_table_holds_no_token(client: Dominus, server: Server) -> None
         assert table != "login_failures" or ada.username not in row[0]
 
 
+async def test_a_token_of_the_gateway_ends_with_the_login_that_it_was_made_of(
+    client: Dominus, server: Server
+) -> None:
+    tokens = server.resources.tokens
+    ada = await a_user(client)
+    session = await login(client, ada)
+    principal = await tokens.verify(session["access_token"])
+    native = tokens.mint_session(principal, "postgres", 60)
+    assert (await tokens.verify_session(native)).principal.session_id == session["session_id"]
+    await client.portal.logout(user_token=session["access_token"])
+    with pytest.raises(AuthenticationError) as caught:
+        await tokens.verify_session(native)
+    assert caught.value.code == "session_revoked"
+
+
+async def test_what_is_over_for_long_is_forgotten(client: Dominus, server: Server) -> None:
+    ada, bea = await a_user(client), await a_user(client)
+    for person in (ada, bea):
+        await login(client, person)
+        await client.portal.request_password_reset(person.email)
+    await sql(
+        server,
+        "UPDATE dominus.portal_sessions SET expires_at = now() - interval '3 days' WHERE subject_id = $1",
+        ada.id,
+    )
+    await sql(
+        server,
+        "UPDATE dominus.one_time_tokens SET expires_at = now() - interval '8 days' WHERE user_id = $1",
+        ada.id,
+    )
+    assert await purge(server.resources.postgres) >= 2
+    left = "SELECT subject_id FROM dominus.portal_sessions WHERE subject_id = ANY ($1::uuid[])"
+    assert [str(row[0]) for row in await sql(server, left, [ada.id, bea.id])] == [bea.id]
+    links_left = "SELECT user_id FROM dominus.one_time_tokens WHERE user_id = ANY ($1::uuid[])"
+    assert [str(row[0]) for row in await sql(server, links_left, [ada.id, bea.id])] == [bea.id]
+
+
 # --- passwords
 
 
@@ -470,6 +507,12 @@ async def test_nobody_is_mailed_without_end(client: Dominus) -> None:
     for _ in range(links.MAX_MAILS_AN_HOUR + 1):
         assert await client.portal.request_password_reset(ada.email)
     assert len(await mails_to(client, ada.email)) == links.MAX_MAILS_AN_HOUR
+    # Nor by who registers again and again.
+    tenant = await an_open_tenant(client)
+    email = f"often-{tenant['slug']}@example.com"
+    for _ in range(links.MAX_MAILS_AN_HOUR + 1):
+        await client.portal.register(f"often-{tenant['slug']}", email, PASSWORD, tenant["id"])
+    assert len(await mails_to(client, email)) == links.MAX_MAILS_AN_HOUR
 
 
 async def test_what_a_server_lacks_for_mails_is_said_for_everyone(client: Dominus, make_server: Make) -> None:

@@ -12,6 +12,7 @@ import pytest
 from server_support import Server, make_server, process_resources, server
 
 from dominus.crypto import hash_password
+from dominus.orchestrator.identity.psks import ClientKeys, Psks
 from dominus.orchestrator.identity.rights import NO_RIGHTS, Rights, RightsOf
 
 __all__ = ["make_server", "process_resources", "server"]
@@ -276,6 +277,25 @@ async def test_a_key_ends_with_its_grace_also_where_it_is_remembered(world: Worl
     )
     assert ends[0][0].isoformat() == first.data["previous_valid_until"]
     assert [row[0] is None for row in ends] == [False, False, True]
+
+
+async def test_a_key_that_was_ended_opens_no_other_replica(world: World) -> None:
+    made = (await world.server("POST", "/api/guardian/clients", {"label": "import"})).data
+    resources = world.server.resources
+    keys = ClientKeys(resources.vault, RightsOf(resources.postgres, clock=lambda: 0.0))
+    now = time.time()
+    other = Psks(resources.postgres.system, clients=keys, clock=lambda: now)  # nothing ends by itself
+    assert await other.principal_of(made["psk"])
+    path = f"/api/guardian/clients/{made['id']}/regenerate-psk"
+    renewed = (await world.server("POST", path, {"grace_seconds": 0})).data
+
+    async def is_ended() -> bool:
+        return await other.principal_of(made["psk"]) is None
+
+    assert await until(is_ended) < 2
+    found = await other.principal_of(renewed["psk"])
+    assert found is not None
+    assert (found.subject, found.use, found.scopes) == (f"client:{made['id']}", "service", frozenset())
 
 
 async def test_a_repeated_creation_answers_with_the_same_key_and_keeps_no_key(world: World) -> None:

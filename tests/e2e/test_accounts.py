@@ -319,3 +319,39 @@ async def test_projects_share_no_accounts(dominus_orchestrator: OrchestratorTemp
             with pytest.raises(NotFoundError):
                 await reach
         assert not await blog.verify_password(theirs["id"], PASSWORD)
+
+
+# administrators
+
+
+async def test_administrators_have_every_scope_in_their_tenant(
+    dominus_orchestrator: OrchestratorTemplate,
+) -> None:
+    async with LocalOrchestrator(dominus_orchestrator) as local:
+        client = local.client()
+        auth, admin = client.auth, client.admin
+        seeded = (await admin.reseed_admin_category())["seeded_entities"]
+        assert seeded["scopes"] == seeded["role_scopes"] > 10
+        assert (seeded["tenants"], seeded["tenant_categories"], seeded["roles"]) == (1, 1, 1)
+        again = await admin.reseed_admin_category()
+        assert (set(again["seeded_entities"].values()), again["message"]) == ({0}, "nothing was missing")
+
+        role = (await auth.list_roles())["items"][0]
+        slugs = [scope["slug"] for scope in await auth.get_role_scopes(role["id"])]
+        assert {"db:read", "secrets:write", "admin:admin"} <= set(slugs)
+        assert "*" not in slugs
+        user = await auth.create_user("ada", "ada@example.com", PASSWORD)
+        await auth.add_user_roles(user["id"], [role["id"]])
+        await auth.delete_scope((await auth.get_role_scopes(role["id"]))[0]["id"], force=True)
+        with pytest.raises(ValidationError) as caught:
+            await admin.reset_admin_category()
+        assert caught.value.code == "confirm_required"
+        assert len(await auth.get_user_roles(user["id"])) == 1
+        done = await admin.reset_admin_category(confirm=True)
+        assert "took the role from 1 users and 0 clients" in done["operations"]
+        assert await auth.get_user_roles(user["id"]) == []
+        anew = (await auth.list_roles())["items"][0]
+        assert [scope["slug"] for scope in await auth.get_role_scopes(anew["id"])] == slugs
+        minted = await auth.mint_jwt("ada", scope=["auth:write", "admin:write"])
+        with pytest.raises(AuthorizationError):
+            await client.as_user(minted["access_token"]).admin.reseed_admin_category()

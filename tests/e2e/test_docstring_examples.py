@@ -101,6 +101,19 @@ async def _prepare_tenants() -> None:
     await dominus.ddl.provision_tenant("hill", category_slug="schools")
 
 
+async def _prepare_portal() -> dict[str, Any]:
+    """A user who is logged in, a client, and no tenant of the examples."""
+    for kind in (dominus.auth.users, dominus.auth.clients, dominus.auth.tenants):
+        async for record in kind.iterate():
+            if kind is not dominus.auth.tenants or record["slug"] in {"dale-school", "marsh-school", "fen"}:
+                await kind.delete(record["id"], force=True)
+    ada = await dominus.auth.users.create("ada", "ada@example.com", "correct horse")
+    tenant = await dominus.auth.tenants.create("Fen", "fen")
+    await dominus.auth.users.tenants.add(ada["id"], [tenant["id"]])
+    made = await dominus.auth.clients.create("Import")
+    return {"session": await dominus.portal.login("ada", "correct horse"), "psk": made["psk"]}
+
+
 def test_the_examples_are_found() -> None:
     assert {
         "namespaces.db.Db.query",
@@ -123,6 +136,8 @@ def test_the_example_of_a_docstring_runs(environment: Served, name: str) -> None
             runner.run(_prepare())
             if name.startswith("namespaces.ddl"):
                 runner.run(_prepare_tenants())
+            if name.startswith("namespaces.portal"):
+                names |= runner.run(_prepare_portal())
             result = eval(code, names)
             if inspect.iscoroutine(result):
                 runner.run(result)

@@ -245,6 +245,21 @@ async def test_auth_forms() -> None:
     assert caught.value.status_code == 403
 
 
+async def test_user_forms() -> None:
+    made = await dominus.auth.add_user(username="ada", password="correct horse", email="ada@example.com")
+    assert (await dominus.auth.get_user(user_id=made["id"]))["username"] == "ada"
+    assert "ada" in [user["username"] for user in (await dominus.auth.list_users())["items"]]
+    changed = await dominus.auth.update_user(made["id"], status="inactive")
+    assert changed["status"] == "inactive"
+    await dominus.auth.create_scope("forms:read", "Read forms")
+    role = await dominus.auth.add_role(name="form reader", scope_slugs=["forms:read"])
+    assert role["id"] in [each["id"] for each in (await dominus.auth.list_roles())["items"]]
+    assert (await dominus.auth.list_scopes())["total"] >= 1
+    for listed in (await dominus.auth.list_tenants(), await dominus.auth.list_tenant_categories()):
+        assert listed["total"] == len(listed["items"])
+    await dominus.auth.delete_user(made["id"])
+
+
 # errors
 
 

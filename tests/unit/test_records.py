@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from dominus import Dominus
 from dominus.contract.guardian import ENTITIES, LINKS, guardian
 from dominus.contract.guardian.records import EntityCalls, Id
+from dominus.crypto import verify_password
 from dominus.errors import ServiceError, ValidationError
 from dominus.namespaces.guardian.account_names import AccountNames
 from dominus.namespaces.guardian.link_names import LinkNames
@@ -36,6 +37,19 @@ async def test_only_what_is_given_is_sent(make_rig: MakeRig):
     await rig.client.auth.roles.update(ID, description="")
     await rig.client.auth.roles.delete(ID)
     assert [call.body for call in rig.server.calls] == [{"name": "a"}, {"description": ""}, {}]
+
+
+async def test_a_new_password_travels_as_its_hash_alone(make_rig: MakeRig):
+    user = {**roles("a")[0], "username": "ada", "email": "ada@example.com", "status": "active"}
+    rig = make_rig(ok(user), ok({"id": ID, "updated": True}), ok({"valid": True}))
+    await rig.client.auth.create_user("ada", "ada@example.com", "correct horse")
+    await rig.client.auth.update_password(ID, "correct horse")
+    for call in rig.server.calls:
+        assert "correct horse" not in str(call)
+        assert call.body.keys() <= {"username", "email", "status", "password_hash"}
+        assert verify_password("correct horse", call.body["password_hash"])
+    assert len({call.body["password_hash"] for call in rig.server.calls}) == 2
+    assert await rig.client.auth.verify_password(ID, "correct horse") is True
 
 
 async def test_a_walk_over_another_server_counts_where_it_is(make_rig: MakeRig):

@@ -83,7 +83,7 @@ class User(TypedDict):
     username: str
     email: str
     status: Status
-    email_verified: bool
+    email_verified: NotRequired[bool]
     created_at: str
     updated_at: str
 

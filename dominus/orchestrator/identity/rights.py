@@ -33,7 +33,8 @@ _TTL_SECONDS = 5.0
 _MAX_KNOWN = 10_000
 _LISTEN_AGAIN_SECONDS = 1.0
 
-# `here` is the active tenant, when the subject belongs to it: one row or none.
+# `here` is the active tenant, when the subject belongs to it: one row or none. The ids of scopes are an array, so that
+# they are looked up by the index also where nobody has counted the rows yet.
 _FIND = """
 WITH subject AS (
   SELECT id
@@ -64,7 +65,7 @@ WITH subject AS (
 ), my_scopes AS (
   SELECT s.id, s.slug
   FROM dominus.scopes AS s
-  WHERE s.project = $1 AND s.environment = $2 AND s.id IN (
+  WHERE s.project = $1 AND s.environment = $2 AND s.id = ANY(ARRAY(
     SELECT scope_id FROM dominus.{kind}_scopes WHERE project = $1 AND environment = $2 AND {kind}_id = $3
     UNION ALL
     SELECT scope_id FROM dominus.role_scopes
@@ -72,7 +73,7 @@ WITH subject AS (
     UNION ALL
     SELECT scope_id FROM dominus.subtype_scopes
     WHERE project = $1 AND environment = $2 AND subtype_id IN (SELECT id FROM my_subtypes)
-  ) AND {scope_counts}
+  )) AND {scope_counts}
 )
 SELECT
   (SELECT id::text FROM here) AS tenant_id,

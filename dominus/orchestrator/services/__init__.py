@@ -5,6 +5,7 @@ from __future__ import annotations
 from dominus.contract import services
 from dominus.orchestrator.handlers.registry import Handler
 from dominus.orchestrator.services import (
+    admin,
     auth,
     courier,
     db,
@@ -38,6 +39,7 @@ _SERVICES = (
     health,
     logs,
     portal,
+    admin,
 )
 
 

@@ -29,7 +29,8 @@ CREATE TABLE dominus.refresh_tokens (
 );
 CREATE INDEX refresh_tokens_session ON dominus.refresh_tokens (project, environment, session_id);
 
--- `notice`: a mail without a link, which counts among those that an address may get.
+-- `notice`: a mail without a link, which counts among those that an address may get. They stay when their user goes: they
+-- count, and open nothing any more.
 CREATE TABLE dominus.one_time_tokens (
   project text NOT NULL,
   environment text NOT NULL,
@@ -44,7 +45,6 @@ CREATE TABLE dominus.one_time_tokens (
   expires_at timestamptz NOT NULL,
   used_at timestamptz,
   PRIMARY KEY (project, environment, digest),
-  FOREIGN KEY (project, environment, user_id) REFERENCES dominus.users ON DELETE CASCADE,
   FOREIGN KEY (project, environment, tenant_id) REFERENCES dominus.tenants ON DELETE CASCADE
 );
 CREATE INDEX one_time_tokens_email ON dominus.one_time_tokens (project, environment, email, created_at);
