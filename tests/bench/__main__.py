@@ -20,8 +20,8 @@ import files
 import gateway
 import jwt_checks
 import log_lines
-import open_sql
 import logins
+import open_sql
 import outage
 import overhead
 import queries
