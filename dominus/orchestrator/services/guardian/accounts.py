@@ -64,10 +64,15 @@ SELECT EXISTS (
     AND (expires_at IS NULL OR expires_at > now())
 )
 """
-# Two who move items below each other at the same time take turns.
-_TURN = (
-    "SELECT pg_advisory_xact_lock(hashtextextended('dominus.nav_items/' || $1::text || '/' || $2::text, 0))"
-)
+# Two who move items below each other take turns: each locks all of them, in the same order. By rows, not by an advisory
+# lock, which a native session could hold.
+_TURN = """
+SELECT id
+FROM dominus.nav_items
+WHERE project = $1 AND environment = $2
+ORDER BY id
+FOR NO KEY UPDATE
+"""
 _IS_ABOVE = """
 WITH RECURSIVE above AS (
   SELECT id, parent_id
