@@ -101,12 +101,17 @@ async def _prepare_tenants() -> None:
     await dominus.ddl.provision_tenant("hill", category_slug="schools")
 
 
-async def _prepare_portal() -> dict[str, Any]:
-    """A user who is logged in, a client, and no tenant of the examples."""
+async def _clear_portal() -> None:
+    """Other examples make users, clients and tenants of these names, too."""
     for kind in (dominus.auth.users, dominus.auth.clients, dominus.auth.tenants):
         async for record in kind.iterate():
             if kind is not dominus.auth.tenants or record["slug"] in {"dale-school", "marsh-school", "fen"}:
                 await kind.delete(record["id"], force=True)
+
+
+async def _prepare_portal() -> dict[str, Any]:
+    """A user who is logged in, and a client."""
+    await _clear_portal()
     ada = await dominus.auth.users.create("ada", "ada@example.com", "correct horse")
     tenant = await dominus.auth.tenants.create("Fen", "fen")
     await dominus.auth.users.tenants.add(ada["id"], [tenant["id"]])
@@ -141,5 +146,7 @@ def test_the_example_of_a_docstring_runs(environment: Served, name: str) -> None
             result = eval(code, names)
             if inspect.iscoroutine(result):
                 runner.run(result)
+            if name.startswith("namespaces.portal"):
+                runner.run(_clear_portal())
         finally:
             runner.run(dominus.aclose())
