@@ -95,6 +95,15 @@ async def test_a_login_by_name_or_address_gives_a_token_with_the_rights_in_the_t
         assert "aud" not in claims
 
 
+async def test_an_address_is_its_users_own_also_where_another_has_it_as_a_name(client: Dominus) -> None:
+    ada = await a_user(client)
+    bea = await a_user(client, password=NEW, username=ada.email)
+
+    assert (await client.portal.login(ada.email, PASSWORD))["user"]["id"] == ada.id
+    assert await code_of(client.portal.login(bea.username, NEW)) == "login_failed"
+    assert (await client.portal.login(bea.email, NEW))["user"]["id"] == bea.id
+
+
 async def test_what_fails_is_told_the_same_whatever_the_reason_is(client: Dominus) -> None:
     ada = await a_user(client)
     idle = await a_user(client, status="suspended")
