@@ -16,6 +16,7 @@ from dominus.orchestrator.engines.postgres.fair_share import FairShare
 from dominus.orchestrator.engines.postgres.pools import Postgres
 from dominus.orchestrator.handlers.context import Context, Idempotency, RawJson
 from dominus.orchestrator.identity.principal import Principal
+from dominus.orchestrator.identity.rights import RightsOf
 from dominus.orchestrator.settings import ServerSettings
 from dominus.orchestrator.sql.catalog import Catalog
 
@@ -77,9 +78,14 @@ class Caller:
             "secure_share": _share(),
             "settings": ServerSettings(pool_size=12),
         }
-        engines = cast(
-            "Any", SimpleNamespace(postgres=self.postgres, catalog=self.catalog, vault=_Prints, **shares)
+        made = SimpleNamespace(
+            postgres=self.postgres,
+            catalog=self.catalog,
+            rights=RightsOf(self.postgres),
+            vault=_Prints,
+            **shares,
         )
+        engines = cast("Any", made)
         principal = Principal("tester", "service", frozenset({"*"}), project=project)
         idempotency = Idempotency(key, body) if key else None
         return Context(principal, engines, f"r{next(self._numbers)}", idempotency, **more)

@@ -25,8 +25,10 @@ from live_support import Live, live
 from dominus import Dominus
 
 __all__ = ["live"]
+# A shell that starts the tests in the background has SIGINT ignored, and what is ignored is inherited.
 PRELUDE = """
-import asyncio, logging, os, sys
+import asyncio, logging, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from dominus import dominus
 tag = os.environ["TAG"]
 """
