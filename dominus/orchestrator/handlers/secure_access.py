@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dominus.errors import AuthorizationError, DominusError, NotFoundError, SecureTableError
 from dominus.orchestrator.engines.postgres.errors import FAILURES, from_postgres
 from dominus.orchestrator.engines.postgres.secure_role import LEFT_BEHIND, secure_role_of
-from dominus.orchestrator.handlers.audit import OK, Access, append, with_head
+from dominus.orchestrator.handlers.audit import OK, Access, append, noted
 
 if TYPE_CHECKING:
     from dominus.contract import db as contract
@@ -84,21 +84,19 @@ async def audited(
 ) -> Record | None:
     """Run a statement on a secure table, and write the access down; both or neither."""
     pool = await ctx.resources.postgres.secure()
-    is_inert = operation in _READS or not table.has_foreign_keys
+    if operation in _READS:
+        # One statement, hence one transaction: the rows, and the entry that says which they were.
+        access = access_of(operation, table, request, 0, None)
+        sql, args = noted(ctx, statement.sql, statement.args, access)
+        return await pool.fetchrow(sql, *args, is_inert=True)
+    is_inert = not table.has_foreign_keys
     async with pool.acquire(is_inert=is_inert) as connection, connection.transaction():
-        if operation in _READS:
-            # One round trip for both.
-            sql, args = with_head(ctx, statement.sql, statement.args)
-            record = head = await connection.fetchrow(sql, *args)
-            found = tuple(record)[:-3] if record is not None else ()
-        else:
-            record, head = await connection.fetchrow(statement.sql, *statement.args), None
-            found = tuple(record) if record is not None else ()
+        record = await connection.fetchrow(statement.sql, *statement.args)
         if not is_inert:
             await connection.execute(LEFT_BEHIND)
         # The last two columns of a statement on a secure table: how many rows it touched, and which.
-        count, ids = (found[-2], found[-1]) if found else (0, None)
-        await append(ctx, connection, access_of(operation, table, request, count, ids), head)
+        count, ids = (record[-2], record[-1]) if record is not None else (0, None)
+        await append(ctx, connection, access_of(operation, table, request, count, ids))
     return record
 
 

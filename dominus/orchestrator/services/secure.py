@@ -48,7 +48,7 @@ FROM (
 WHERE coalesce(p.bytes_before, 0) < {bytes}
 ORDER BY p.number DESC
 """
-_HEAD = "SELECT number, hash, mac FROM dominus.audit_heads WHERE project = $1 AND environment = $2"
+_HEAD = "SELECT number, nonce, hash, mac FROM dominus.audit_heads WHERE project = $1 AND environment = $2"
 _ENTRIES = """
 SELECT *
 FROM dominus.audit
@@ -168,7 +168,7 @@ class _Walk:
         entry = dict(row.items()) | {"at": contract.moment(row["at"])}
         if Chain.hash_of(self.digest, entry) != row["hash"]:
             return number, "the entry was changed"
-        if not self.chain.is_genuine(row["mac"], number, row["hash"]):
+        if not self.chain.is_genuine(row):
             return number, "the entry was not written by an orchestrator"
         return None
 
@@ -192,6 +192,6 @@ async def _fault_of_head(walk: _Walk, connection: Connection) -> _Fault | None:
         return number + 1, "the last entries are missing"
     if head["number"] < number or head["hash"] != walk.digest:
         return number, "the head is about another entry"
-    if number and not walk.chain.is_genuine(head["mac"], number, walk.digest, is_head=True):
+    if number and not walk.chain.is_genuine(head, is_head=True):
         return number, "the head was not written by an orchestrator"
     return None

@@ -76,6 +76,8 @@ CREATE TABLE dominus.audit (
   request_id text NOT NULL,
   -- `ok`, or the code of the error with which it was refused or failed.
   outcome text NOT NULL,
+  -- What the key of the MAC was made of, for this entry alone.
+  nonce text NOT NULL,
   hash bytea NOT NULL,
   mac text NOT NULL,
   PRIMARY KEY (project, environment, number),
@@ -88,6 +90,7 @@ CREATE TABLE dominus.audit_heads (
   project text NOT NULL,
   environment text NOT NULL,
   number bigint NOT NULL,
+  nonce text NOT NULL,
   hash bytea NOT NULL,
   mac text NOT NULL,
   PRIMARY KEY (project, environment)
@@ -115,40 +118,62 @@ CREATE TRIGGER one_further BEFORE UPDATE ON dominus.audit_heads
 -- For the role of secure tables alone. Not in dominus_api, all of which is the data role's: a session could forge a row.
 CREATE SCHEMA dominus_secure;
 
--- Locks the head of a chain until the end of the transaction; the last lock that a transaction takes.
-CREATE FUNCTION dominus_secure.head(chain_project text, chain_environment text)
-RETURNS TABLE (number bigint, hash bytea, at timestamptz)
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  FOR attempt IN 1..2 LOOP
-    SELECT h.number, h.hash INTO number, hash
-    FROM dominus.audit_heads h
-    WHERE h.project = chain_project AND h.environment = chain_environment
-    FOR UPDATE;
-    EXIT WHEN FOUND;
-    INSERT INTO dominus.audit_heads VALUES (chain_project, chain_environment, 0, '\x', '') ON CONFLICT DO NOTHING;
-  END LOOP;
-  at := clock_timestamp();
-  RETURN NEXT;
-END
-$$;
+-- A text as it stands in what is hashed, so that no two lists of texts are hashed alike.
+CREATE FUNCTION dominus_secure.sized(value text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+RETURN coalesce(length(value)::text || ':' || value, '-');
 
-CREATE FUNCTION dominus_secure.append(entry text, head_mac text)
-RETURNS void
+-- HMAC in the form that needs nothing but SHA-256; a key is used for one text alone.
+CREATE FUNCTION dominus_secure.mac(key bytea, number bigint, hash bytea)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+RETURN encode(sha256(key || sha256(key || convert_to(number::text || ' ', 'UTF8') || hash)), 'hex');
+
+-- Writes an entry, in the transaction of the access. The head of the chain is locked until its end: it is the last lock
+-- that the transaction takes. The keys are made outside of the database, for this entry, and not kept.
+CREATE FUNCTION dominus_secure.note(entry text, row_count bigint, ids text, entry_key bytea, head_key bytea)
+RETURNS bigint
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   added dominus.audit := json_populate_record(NULL::dominus.audit, entry::json);
+  previous bytea;
 BEGIN
+  FOR attempt IN 1..2 LOOP
+    SELECT h.number + 1, h.hash INTO added.number, previous
+    FROM dominus.audit_heads h
+    WHERE h.project = added.project AND h.environment = added.environment
+    FOR UPDATE;
+    EXIT WHEN FOUND;
+    INSERT INTO dominus.audit_heads (project, environment, number, nonce, hash, mac)
+    VALUES (added.project, added.environment, 0, '', '\x', '')
+    ON CONFLICT DO NOTHING;
+  END LOOP;
+  added.at := clock_timestamp();
+  added.row_count := coalesce(note.row_count, 0);
+  added.ids := note.ids;
+  added.hash := sha256(previous || convert_to(
+    dominus_secure.sized(added.project) || dominus_secure.sized(added.environment)
+    || dominus_secure.sized(added.number::text)
+    || dominus_secure.sized(to_char(added.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'))
+    || dominus_secure.sized(added.subject) || dominus_secure.sized(added.actor)
+    || dominus_secure.sized(added.reason) || dominus_secure.sized(added.operation)
+    || dominus_secure.sized(added.schema_name) || dominus_secure.sized(added.table_name)
+    || dominus_secure.sized(added.filters) || dominus_secure.sized(added.row_count::text)
+    || dominus_secure.sized(added.ids) || dominus_secure.sized(added.request_id)
+    || dominus_secure.sized(added.outcome) || dominus_secure.sized(added.nonce), 'UTF8'));
+  added.mac := dominus_secure.mac(entry_key, added.number, added.hash);
   INSERT INTO dominus.audit SELECT added.*;
   UPDATE dominus.audit_heads h
-  SET number = added.number, hash = added.hash, mac = head_mac
+  SET number = added.number, nonce = added.nonce, hash = added.hash,
+    mac = dominus_secure.mac(head_key, added.number, added.hash)
   WHERE h.project = added.project AND h.environment = added.environment;
+  RETURN added.number;
 END
 $$;
 
