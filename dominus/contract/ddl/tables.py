@@ -193,7 +193,7 @@ DROP_TABLE = ddl.write(
     "Drop a table with its rows.",
     path="schema/drop-table",
     method="DELETE",
-    errors=(*TABLE, "dependent_objects"),
+    errors=(*TABLE, "table_is_secure", "dependent_objects"),
 )
 TRUNCATE_TABLE = ddl.write(
     "truncate_table",
@@ -201,7 +201,7 @@ TRUNCATE_TABLE = ddl.write(
     TableChanged,
     "Delete all rows of a table.",
     path="schema/truncate-table",
-    errors=(*TABLE, "not_supported"),
+    errors=(*TABLE, "table_is_secure", "not_supported"),
 )
 ADD_COLUMN = ddl.write(
     "add_column",
@@ -218,7 +218,7 @@ DROP_COLUMN = ddl.write(
     "Drop a column with its values.",
     path="schema/drop-column",
     method="DELETE",
-    errors=(*TABLE, "unknown_column", "dependent_objects"),
+    errors=(*TABLE, "table_is_secure", "unknown_column", "dependent_objects"),
 )
 ALTER_COLUMN = ddl.write(
     "alter_column",
@@ -235,7 +235,7 @@ RENAME_COLUMN = ddl.write(
     TableChanged,
     "Rename a column.",
     path="schema/rename-column",
-    errors=(*TABLE, "invalid_name", "unknown_column", "column_exists"),
+    errors=(*TABLE, "table_is_secure", "invalid_name", "unknown_column", "column_exists"),
 )
 CREATE_INDEX = ddl.write(
     "create_index",
@@ -243,7 +243,7 @@ CREATE_INDEX = ddl.write(
     TableChanged,
     "Create an index.",
     path="schema/create-index",
-    errors=(*TABLE, "invalid_name", "unknown_column", "table_exists", "unique_violation"),
+    errors=(*TABLE, "table_is_secure", "invalid_name", "unknown_column", "table_exists", "unique_violation"),
 )
 DROP_INDEX = ddl.write(
     "drop_index",
@@ -269,7 +269,7 @@ DROP_CONSTRAINT = ddl.write(
     "Drop a constraint.",
     path="schema/drop-constraint",
     method="DELETE",
-    errors=(*TABLE, "unknown_constraint", "dependent_objects"),
+    errors=(*TABLE, "table_is_secure", "unknown_constraint", "dependent_objects"),
 )
 EXECUTE_RAW = ddl.write(
     "execute_raw",
