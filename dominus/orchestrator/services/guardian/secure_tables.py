@@ -20,9 +20,10 @@ __all__ = ["SecureTables"]
 
 # Those who register and release tables take turns: of two who release one, the last gives the table back.
 _TURN = "LOCK TABLE dominus.secure_turns IN EXCLUSIVE MODE"
-# A tenant's schema is its project's and environment's; all others are everybody's.
-_IS_OTHERS = """
-SELECT EXISTS (
+# A tenant's schema is its project's and environment's, and for all others as little there as one that nobody has; the
+# schemas that are no tenant's are everybody's.
+_IS_THERE = """
+SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $3) AND NOT EXISTS (
   SELECT FROM dominus.ddl_schemas d WHERE d.name = $3 AND (d.project, d.environment) <> ($1, $2)
 )
 """
@@ -53,7 +54,7 @@ class SecureTables(EntityHandlers):
     async def made(self, ctx: Context, connection: Connection, record: dict[str, Any]) -> None:
         """Give the table to the role of secure tables."""
         schema, table = record["schema_name"], record["table_name"]
-        if is_system_schema(schema) or await connection.fetchval(_IS_OTHERS, *ctx.principal.place, schema):
+        if is_system_schema(schema) or not await connection.fetchval(_IS_THERE, *ctx.principal.place, schema):
             raise NotFoundError(
                 f"there is no schema {schema!r}", code="unknown_schema", details={"schema": schema}
             )
