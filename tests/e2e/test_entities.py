@@ -192,9 +192,14 @@ async def test_a_category_in_use_names_its_tenants_and_leaves_them_by_force(domi
     await auth.roles.categories.add(role["id"], [schools["id"]])
     with pytest.raises(ConflictError, match="'schools' is in use by role 'head', tenant 'hill'"):
         await auth.delete_tenant_category(schools["id"])
+    # Tied to none, the role would count everywhere.
+    with pytest.raises(ConflictError, match="all that role 'head' is tied to"):
+        await auth.delete_tenant_category(schools["id"], force=True)
+    colleges = await auth.tenant_categories.create("Colleges", "colleges")
+    await auth.roles.categories.add(role["id"], [colleges["id"]])
     await auth.delete_tenant_category(schools["id"], force=True)
     assert (await auth.tenants.get(hill["id"]))["category_id"] is None
-    assert await auth.roles.categories.list(role["id"]) == []
+    assert [one["id"] for one in await auth.roles.categories.list(role["id"])] == [colleges["id"]]
 
 
 async def test_a_tenant_names_a_category_that_is_there(dominus_client: Dominus) -> None:

@@ -16,6 +16,7 @@ from dominus.orchestrator.engines.postgres.errors import FAILURES, attribute, fr
 from dominus.orchestrator.handlers.context import Context, RawJson
 from dominus.orchestrator.handlers.idempotency import written
 from dominus.orchestrator.handlers.registry import Handlers
+from dominus.orchestrator.services.guardian.last_ties import refuse_last_ties
 from dominus.orchestrator.services.guardian.statements import EntityStatements
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class EntityHandlers:
             await self.deleting(ctx, connection, request, found[0])
             if not request.force:
                 await self._check_uses(ctx, connection, record_id, found[0])
+            await refuse_last_ties(connection, self._entity, place_of(ctx), record_id, str(found[0]))
             row = await connection.fetchrow(self.sql.get, *place_of(ctx), record_id)
             for statement in (*self.sql.release, self.sql.delete):
                 await connection.execute(statement, *place_of(ctx), record_id)
