@@ -174,11 +174,15 @@ class _Walk:
 
 
 async def _walked(walk: _Walk, executor: Executor) -> _Fault | None:
-    while rows := await executor.fetch(_ENTRIES, *walk.chain.place, walk.after, _BATCH):
+    is_full = True
+    # Not until nothing is left: a trail that grows as fast as it is read would never be done.
+    while is_full:
+        rows = await executor.fetch(_ENTRIES, *walk.chain.place, walk.after, _BATCH)
         # A thread: entries may be long, and the trail is.
         fault = await asyncio.to_thread(walk.fault, rows)
         if fault is not None:
             return fault
+        is_full = len(rows) == _BATCH
     return walk.fault_of_end()
 
 
