@@ -59,8 +59,10 @@ def _bounded(seconds: float | None, now: Callable[[], float], fail_fast: bool | 
     try:
         yield
     finally:
-        _FAILS_FAST.reset(fails_fast)
-        _LEFT.reset(mark)
+        # What is collected with a task whose loop was closed ends in another context: there is nothing to put back.
+        with contextlib.suppress(ValueError):
+            _FAILS_FAST.reset(fails_fast)
+            _LEFT.reset(mark)
 
 
 def _left(ends: float, now: Callable[[], float], outer: Callable[[], float] | None) -> Callable[[], float]:

@@ -434,7 +434,7 @@ async def test_a_dsn_opens_the_database_until_it_is_revoked(client: Dominus, tab
     assert await connection.fetchval("SELECT current_user::text") == "dominus_data"
     await connection.execute(f"CREATE TABLE {table}_more (id int)")
     assert await client.open.revoke(dsn) is True
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)):
         await connection.fetchval("SELECT 1")
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(dsn)
