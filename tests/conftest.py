@@ -23,6 +23,13 @@ URL = "https://dominus.test"
 pytest_plugins = ["pytester"]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker for each core, and three at least: many tests wait for other processes."""
+    del config
+    return max(3, os.cpu_count() or 1)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how to repeat this order; the header that says it is not shown with -q."""
     seed = terminalreporter.config.getoption("randomly_seed", None)
