@@ -22,7 +22,7 @@ from dominus.orchestrator.sql.answer_size import MAX_ANSWER_BYTES
 from dominus.orchestrator.sql.catalog import CHANNEL
 from dominus.orchestrator.sql.open_sql import Given
 from dominus.orchestrator.sql.outcomes import REMEMBER, as_outcome
-from dominus.orchestrator.sql.tables import Column
+from dominus.orchestrator.sql.tables import Column, Table
 
 __all__ = ["handlers"]
 
@@ -85,16 +85,10 @@ def _settings(ctx: Context, request: contract.SqlRequest) -> str:
 
 
 async def _run(connection: Connection, given: Given, limit: int | None) -> RawJson:
-    # Alone first: PostgreSQL takes one statement here, no more, and says what its parameters and columns are.
-    alone = await connection.prepare(given.text())
-    types = await _columns(
-        connection, [(name, kind.oid) for name, kind in zip(given.names, alone.get_parameters(), strict=True)]
-    )
-    columns = await _columns(connection, [(item.name, item.type.oid) for item in alone.get_attributes()])
-    table = open_sql.result_of(columns)
+    types, table = await _looked_at(connection, given)
     values = given.arguments(types)
     cap = limit or MAX_LIMIT + 1
-    if given.is_wrapped and columns:
+    if given.is_wrapped and table.columns:
         prepared = await connection.prepare(open_sql.page(given, table, types, cap))
         items, count, touched = await prepared.fetchrow(*values)
         command = given.command
@@ -111,7 +105,7 @@ async def _run(connection: Connection, given: Given, limit: int | None) -> RawJs
             code="too_many_rows",
             hint="pass limit= for the first of them, or read them all with open.stream",
         )
-    shown = [{"name": column.name, "type": column.type} for column in columns]
+    shown = [{"name": column.name, "type": column.type} for column in table.columns.values()]
     body = b'{"items":%b,"row_count":%d,"columns":%b,"command":%b}' % (
         items,
         count if touched is None else touched,
@@ -119,6 +113,19 @@ async def _run(connection: Connection, given: Given, limit: int | None) -> RawJs
         to_json(command),
     )
     return RawJson.of(body, table.select_list()[1])
+
+
+async def _looked_at(connection: Connection, given: Given) -> tuple[list[Column], Table]:
+    """Return the types of a statement's parameters, and its rows as a table.
+
+    It is prepared alone: PostgreSQL takes one statement here, no more, and says what they are.
+    """
+    alone = await connection.prepare(given.text())
+    types = await _columns(
+        connection, [(name, kind.oid) for name, kind in zip(given.names, alone.get_parameters(), strict=True)]
+    )
+    columns = await _columns(connection, [(item.name, item.type.oid) for item in alone.get_attributes()])
+    return types, open_sql.result_of(columns)
 
 
 async def _columns(connection: Connection, wanted: Sequence[tuple[str, int]]) -> list[Column]:
@@ -227,13 +234,7 @@ async def _parts(ctx: Context, request: contract.SqlRequest, given: Given) -> As
         connection.transaction(readonly=True),
     ):
         await connection.execute(_settings(ctx, request))
-        alone = await connection.prepare(given.text())
-        types = await _columns(
-            connection,
-            [(name, kind.oid) for name, kind in zip(given.names, alone.get_parameters(), strict=True)],
-        )
-        columns = await _columns(connection, [(item.name, item.type.oid) for item in alone.get_attributes()])
-        table = open_sql.result_of(columns)
+        types, table = await _looked_at(connection, given)
         prepared = await connection.prepare(open_sql.lines(given, table, types))
         cursor = await prepared.cursor(*given.arguments(types))
         batch = cast("list[Any]", await cursor.fetch(1))
